@@ -1,0 +1,48 @@
+# `make run` and `make test` are all it takes on a fresh machine; tools/ has the how.
+# PYTHON=... chooses the interpreter (3.11 or newer).
+export PYTHON ?= python3
+
+.PHONY: help run test bench wheel sdist conformance sanitize format lint clean
+
+help:             ## list these targets
+	@sed -n 's/^\([a-z]*\): *##/  make \1\t/p' Makefile | expand -t 20
+
+run:              ## set everything up, run the examples and a short benchmark
+	@tools/setup examples
+	.venv/bin/python examples/run_all.py
+	.venv/bin/python -m benchmarks --quick
+
+test:             ## set everything up and run the test suite; ARGS=... for pytest
+	@tools/setup test examples
+	.venv/bin/python -m pytest $(ARGS)
+
+bench:            ## the whole benchmark, against stock asyncio and what else is installed
+	@tools/setup
+	.venv/bin/python -m benchmarks $(ARGS)
+
+wheel:            ## dist/*.whl with libuv bundled
+	@tools/package wheel
+
+sdist:            ## dist/*.tar.gz
+	@tools/package sdist
+
+conformance:      ## CPython's own asyncio tests, on every Python from 3.11 to 3.15 that is here
+	@tools/conformance
+
+sanitize:         ## the test suite under AddressSanitizer and UndefinedBehaviorSanitizer
+	@tools/sanitize $(ARGS)
+
+format:           ## bring the sources into shape
+	@tools/setup lint
+	.venv/bin/clang-format -i src/*.[ch]
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+lint:             ## say what `make format` would change, and what ruff finds
+	@tools/setup lint
+	.venv/bin/clang-format --dry-run -Werror src/*.[ch]
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+clean:            ## remove all that was built and installed here
+	rm -rf .venv build dist python/*.egg-info python/hotloop/*.so

@@ -1,0 +1,248 @@
+"""Scheduling: what callbacks, timers, tasks and futures cost when no I/O is involved.
+
+The workloads are ordinary asyncio programs and know nothing of the loop they run on. Each does a
+given number of operations, about 20 to 40 ms of them on stock asyncio.
+"""
+
+import asyncio
+import inspect
+import statistics
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import perf_counter
+
+from .family import Family, LoopFactory, Metrics, Workload
+
+# The goals are those for Python 3.14. Before that asyncio itself did more of the work in C
+# relative to the rest of the interpreter, and three quarters are asked.
+GOAL_FACTOR = 1 if sys.version_info >= (3, 14) else 0.75
+
+
+class Scheduling(Family):
+    name = "scheduling"
+    title = "Scheduling: ns per operation, and times as fast as asyncio"
+
+    def workload(self, name: str, operations: int, goal: float) -> Callable:
+        """Decorator: a coroutine function of the number of operations, or, to make loops itself,
+        a plain function of that number and the loop factory."""
+
+        def add(function: Callable) -> Callable:
+            def measure(new_event_loop: LoopFactory, seconds: float) -> Metrics:
+                with batch_runner(function, operations, new_event_loop) as run_batch:
+                    run_batch()
+                    return {"ns": time_batches(run_batch, seconds) * 1e9 / operations}
+
+            def repeat(new_event_loop: LoopFactory, batches: int) -> int:
+                with batch_runner(function, operations, new_event_loop) as run_batch:
+                    for _ in range(batches):
+                        run_batch()
+                return batches * operations
+
+            self.workloads.append(Workload(self, name, measure, repeat, goal * GOAL_FACTOR))
+            return function
+
+        return add
+
+    def summarise(self, runs: list[Metrics], stock: list[Metrics]) -> Metrics:
+        summary = super().summarise(runs, stock)
+        if stock:  # a round's runs are close in time: compare those, not the medians
+            pairs = zip(stock, runs, strict=False)
+            summary["ratio"] = statistics.median(base["ns"] / run["ns"] for base, run in pairs)
+        return summary
+
+    def cell(self, summary: Metrics) -> str:
+        ratio = f"{summary['ratio']:6.2f}x" if "ratio" in summary else ""
+        return f"{summary['ns']:,.0f}{ratio}"
+
+    def goal(self, workload: Workload) -> str:
+        return f"{workload.goal:g}x"
+
+    def met(self, workload: Workload, summary: Metrics) -> bool:
+        return summary.get("ratio", 0) >= workload.goal
+
+
+@contextmanager
+def batch_runner(
+    function: Callable, operations: int, new_event_loop: LoopFactory
+) -> Iterator[Callable[[], None]]:
+    if inspect.iscoroutinefunction(function):
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            yield lambda: runner.run(function(operations))
+    else:
+        yield lambda: function(operations, new_event_loop)
+
+
+def time_batches(run_batch: Callable[[], None], seconds: float) -> float:
+    """The seconds that one batch takes, from as many as fit into the time given."""
+    batches = 0
+    start = perf_counter()
+    while True:
+        run_batch()
+        batches += 1
+        elapsed = perf_counter() - start
+        if elapsed >= seconds:
+            return elapsed / batches
+
+
+FAMILY = Scheduling()
+
+
+@FAMILY.workload("call_soon chain", 20_000, goal=9)
+async def call_soon_chain(n):
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+
+    def step():
+        nonlocal n
+        n -= 1
+        if n:
+            loop.call_soon(step)
+        else:
+            done.set_result(None)
+
+    loop.call_soon(step)
+    await done
+
+
+@FAMILY.workload("call_soon burst of 1000", 40_000, goal=5)
+async def call_soon_burst(n):
+    loop = asyncio.get_running_loop()
+    for _ in range(n // 1000):
+        done = loop.create_future()
+        for _ in range(999):
+            loop.call_soon(nothing)
+        loop.call_soon(done.set_result, None)
+        await done
+
+
+@FAMILY.workload("call_later fire", 10_000, goal=6)
+async def call_later_fire(n):
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+    left = n
+
+    def fire():
+        nonlocal left
+        left -= 1
+        if not left:
+            done.set_result(None)
+
+    # Due soon enough that no loop idles, and not in the order in which they are made.
+    for i in range(n):
+        loop.call_later((1 + i * 7 % 10) * 1e-6, fire)
+    await done
+
+
+@FAMILY.workload("call_later schedule + cancel", 10_000, goal=9)
+async def call_later_cancel(n):
+    loop = asyncio.get_running_loop()
+    for _ in range(n // 100):
+        for _ in range(100):
+            loop.call_later(30, nothing).cancel()
+        await asyncio.sleep(0)
+
+
+@FAMILY.workload("sleep(0) in one task", 10_000, goal=8)
+async def sleep_in_one_task(n):
+    for _ in range(n):
+        await asyncio.sleep(0)
+
+
+@FAMILY.workload("sleep(0) in 100 tasks", 40_000, goal=4.5)
+async def sleep_in_100_tasks(n):
+    await asyncio.gather(*(sleep_in_one_task(n // 100) for _ in range(100)))
+
+
+@FAMILY.workload("create_task + await", 5_000, goal=9)
+async def create_task_and_await(n):
+    for _ in range(n):
+        await asyncio.create_task(noop())
+
+
+@FAMILY.workload("gather(1000)", 10_000, goal=3)
+async def gather_1000(n):
+    for _ in range(n // 1000):
+        await asyncio.gather(*(noop() for _ in range(1000)))
+
+
+@FAMILY.workload("TaskGroup(100)", 10_000, goal=3.5)
+async def task_group_100(n):
+    for _ in range(n // 100):
+        async with asyncio.TaskGroup() as group:
+            for _ in range(100):
+                group.create_task(noop())
+
+
+@FAMILY.workload("future ping-pong, two tasks", 10_000, goal=7)
+async def future_ping_pong(n):
+    loop = asyncio.get_running_loop()
+    ball = [loop.create_future(), loop.create_future()]
+
+    async def player(me):
+        for _ in range(n // 2):
+            await ball[me]
+            ball[me] = loop.create_future()
+            ball[1 - me].set_result(None)
+
+    ball[0].set_result(None)
+    await asyncio.gather(player(0), player(1))
+
+
+@FAMILY.workload("Lock, 50 tasks", 10_000, goal=3.5)
+async def contended_lock(n):
+    lock = asyncio.Lock()
+
+    async def worker():
+        for _ in range(n // 50):
+            async with lock:
+                await asyncio.sleep(0)
+
+    await asyncio.gather(*(worker() for _ in range(50)))
+
+
+@FAMILY.workload("asyncio.timeout", 5_000, goal=2.5)
+async def timeout(n):
+    for _ in range(n):
+        async with asyncio.timeout(30):
+            await asyncio.sleep(0)
+
+
+@FAMILY.workload("wait_for", 5_000, goal=2.5)
+async def wait_for(n):
+    loop = asyncio.get_running_loop()
+    for _ in range(n):
+        reply = loop.create_future()
+        loop.call_soon(reply.set_result, None)
+        await asyncio.wait_for(reply, 30)
+
+
+@FAMILY.workload("call_soon_threadsafe", 10_000, goal=25)
+async def call_soon_threadsafe(n):
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+
+    def produce():
+        for _ in range(n - 1):
+            loop.call_soon_threadsafe(nothing)
+        loop.call_soon_threadsafe(done.set_result, None)
+
+    thread = threading.Thread(target=produce)
+    thread.start()
+    await done
+    thread.join()
+
+
+@FAMILY.workload("new loop + close", 300, goal=1)
+def new_loop_and_close(n, new_event_loop):
+    for _ in range(n):
+        new_event_loop().close()
+
+
+def nothing():
+    pass
+
+
+async def noop():
+    pass

@@ -1,0 +1,228 @@
+/* The iterator behind "await future": yields the future once, then gives its result.
+
+   It owns the future until it is exhausted, closed or thrown into.  Dead iterators are kept
+   for reuse, because every await makes one. */
+
+#include "hotloop.h"
+
+typedef struct {
+    PyObject_HEAD
+    HLState *st;          /* borrowed */
+    PyObject *future;     /* owned, NULL once exhausted */
+} AwaitIterator;
+
+PyObject *
+hl_future_await(PyObject *self)
+{
+    HLFuture *f = hl_future(self);
+    if (hl_future_ensure_alive(f) < 0) {
+        return NULL;
+    }
+    HLState *st = f->st;
+    AwaitIterator *it;
+    if (st->free_iterators.length > 0) {
+        it = (AwaitIterator *)st->free_iterators.objects[--st->free_iterators.length];
+        hl_revive((PyObject *)it);
+    }
+    else {
+        it = PyObject_GC_New(AwaitIterator, st->AwaitIteratorType);
+        if (it == NULL) {
+            return NULL;
+        }
+    }
+    it->st = st;
+    it->future = Py_NewRef(self);
+    PyObject_GC_Track((PyObject *)it);
+    return (PyObject *)it;
+}
+
+static PySendResult
+iterator_am_send(PyObject *self, PyObject *Py_UNUSED(value), PyObject **result)
+{
+    AwaitIterator *it = (AwaitIterator *)self;
+    PyObject *future = it->future;
+    *result = NULL;
+    if (future == NULL) {
+        PyErr_SetNone(PyExc_StopIteration);
+        return PYGEN_ERROR;
+    }
+    HLFuture *f = hl_future(future);
+    if (f->state == HL_PENDING) {
+        if (!f->blocking) {
+            f->blocking = true;
+            *result = Py_NewRef(future);
+            return PYGEN_NEXT;
+        }
+        PyErr_SetString(PyExc_RuntimeError, "await wasn't used with future");
+        return PYGEN_ERROR;
+    }
+    it->future = NULL;
+    if (Py_TYPE(future) == it->st->FutureType || Py_TYPE(future) == it->st->TaskType) {
+        *result = hl_future_get_result(future);
+    }
+    else {
+        *result = PyObject_CallMethodNoArgs(future, it->st->name.result);
+    }
+    Py_DECREF(future);
+    return *result != NULL ? PYGEN_RETURN : PYGEN_ERROR;
+}
+
+static PyObject *
+iterator_next(PyObject *self)
+{
+    PyObject *result;
+    PySendResult outcome = iterator_am_send(self, Py_None, &result);
+    if (outcome != PYGEN_RETURN) {
+        return result;
+    }
+    PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, result);
+    if (stop != NULL) {
+        PyErr_SetObject(PyExc_StopIteration, stop);
+        Py_DECREF(stop);
+    }
+    Py_DECREF(result);
+    return NULL;
+}
+
+static PyObject *
+iterator_send(PyObject *self, PyObject *Py_UNUSED(value))
+{
+    return iterator_next(self);
+}
+
+/* Raise throw()'s arguments, with the checks of generator.throw(). */
+static void
+raise_thrown(PyObject *type, PyObject *value, PyObject *tb)
+{
+    PyObject *exc = NULL;
+    if (tb != NULL && !PyTraceBack_Check(tb)) {
+        PyErr_SetString(PyExc_TypeError, "throw() third argument must be a traceback");
+        return;
+    }
+    if (PyExceptionClass_Check(type)) {
+        if (value != NULL && PyExceptionInstance_Check(value)
+            && PyObject_IsInstance(value, type) > 0) {
+            exc = Py_NewRef(value);
+        }
+        else if (value != NULL && PyTuple_Check(value)) {
+            exc = PyObject_Call(type, value, NULL);
+        }
+        else {
+            exc = value != NULL ? PyObject_CallOneArg(type, value) : PyObject_CallNoArgs(type);
+        }
+    }
+    else if (PyExceptionInstance_Check(type)) {
+        if (value != NULL) {
+            PyErr_SetString(PyExc_TypeError, "instance exception may not have a separate value");
+            return;
+        }
+        exc = Py_NewRef(type);
+    }
+    else {
+        PyErr_SetString(PyExc_TypeError,
+                        "exceptions must be classes deriving BaseException or instances of such a class");
+        return;
+    }
+    if (exc == NULL) {
+        return;
+    }
+    if (!PyExceptionInstance_Check(exc)) {
+        PyErr_SetString(PyExc_TypeError, "exceptions must derive from BaseException");
+    }
+    else if (tb == NULL || PyException_SetTraceback(exc, tb) == 0) {
+        PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
+    }
+    Py_DECREF(exc);
+}
+
+static PyObject *
+iterator_throw(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs < 1 || nargs > 3) {
+        return PyErr_Format(PyExc_TypeError, "throw expected 1 to 3 arguments, got %zd", nargs);
+    }
+#if PY_VERSION_HEX >= 0x030C0000
+    if (nargs > 1
+        && PyErr_WarnEx(PyExc_DeprecationWarning,
+                        "the (type, exc, tb) signature of throw() is deprecated, "
+                        "use the single-arg signature instead.", 1) < 0) {
+        return NULL;
+    }
+#endif
+    PyObject *value = nargs > 1 && args[1] != Py_None ? args[1] : NULL;
+    PyObject *tb = nargs > 2 && args[2] != Py_None ? args[2] : NULL;
+    Py_CLEAR(((AwaitIterator *)self)->future);
+    raise_thrown(args[0], value, tb);
+    return NULL;
+}
+
+static PyObject *
+iterator_close(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    Py_CLEAR(((AwaitIterator *)self)->future);
+    Py_RETURN_NONE;
+}
+
+static int
+iterator_tp_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((AwaitIterator *)self)->future);
+    return 0;
+}
+
+static int
+iterator_tp_clear(PyObject *self)
+{
+    Py_CLEAR(((AwaitIterator *)self)->future);
+    return 0;
+}
+
+static void
+iterator_tp_dealloc(PyObject *self)
+{
+    AwaitIterator *it = (AwaitIterator *)self;
+    PyObject_GC_UnTrack(self);
+    Py_CLEAR(it->future);
+    HLFreeList *list = &it->st->free_iterators;
+    if (list->length < HL_FREE_MAX) {
+        list->objects[list->length++] = self;
+        return;
+    }
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_Del(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef iterator_methods[] = {
+    {"send", iterator_send, METH_O, "send($self, value, /)\n--\n\nResume the wait."},
+    {"throw", (PyCFunction)(void (*)(void))iterator_throw, METH_FASTCALL,
+     "throw(type, value=None, traceback=None, /)\n\nEnd the wait with an exception."},
+    {"close", iterator_close, METH_NOARGS, "close($self, /)\n--\n\nGive up the wait."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot iterator_slots[] = {
+    {Py_tp_doc, "The wait for a future."},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, iterator_next},
+    {Py_am_send, iterator_am_send},
+    {Py_tp_traverse, iterator_tp_traverse},
+    {Py_tp_clear, iterator_tp_clear},
+    {Py_tp_dealloc, iterator_tp_dealloc},
+    {Py_tp_methods, iterator_methods},
+    {0, NULL},
+};
+
+static PyType_Spec iterator_spec = {
+    "hotloop._core.FutureIter", sizeof(AwaitIterator), 0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    iterator_slots,
+};
+
+int
+hl_awaiting_setup(PyObject *module, HLState *st)
+{
+    st->AwaitIteratorType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &iterator_spec, NULL);
+    return st->AwaitIteratorType != NULL ? 0 : -1;
+}

@@ -1,0 +1,260 @@
+/* A future's done-callbacks: one inline slot, then a list, in the order they were added.
+
+   A waiting Task of ours on a loop of ours is stored as itself, without context; its wake-up
+   is then an entry of the ready ring and needs no Handle.  Everything else goes through
+   loop.call_soon(callback, future, context=context). */
+
+#include "hotloop.h"
+
+/* Does this slot hold a task to be woken, rather than a callable? */
+static inline bool
+is_waiting_task(PyObject *callback, PyObject *context)
+{
+    (void)callback;
+    return context == NULL;
+}
+
+static int
+call_soon_by_name(PyObject *self, PyObject *callback, PyObject *context)
+{
+    HLFuture *f = hl_future(self);
+    PyObject *args[4] = {f->loop, callback, self, context};
+    PyObject *handle = PyObject_VectorcallMethod(f->st->name.call_soon, args, 3,
+                                                 f->st->context_kwname);
+    Py_XDECREF(handle);
+    return handle != NULL ? 0 : -1;
+}
+
+static int
+wake_by_name(PyObject *self, PyObject *task)
+{
+    PyObject *wakeup = hl_task_wakeup_callable(task);
+    if (wakeup == NULL) {
+        return -1;
+    }
+    int rc = call_soon_by_name(self, wakeup, hl_task(task)->context);
+    Py_DECREF(wakeup);
+    return rc;
+}
+
+int
+hl_future_call_soon(PyObject *self, PyObject *callback, PyObject *context)
+{
+    HLFuture *f = hl_future(self);
+    HLLoop *loop = (HLLoop *)f->loop;
+    bool plain = f->native_loop && hl_loop_is_plain(loop);
+    if (is_waiting_task(callback, context)) {
+        return plain ? hl_ready_push(&loop->ready, callback, self, HL_WAKE_TASK)
+                     : wake_by_name(self, callback);
+    }
+    if (!plain) {
+        return call_soon_by_name(self, callback, context);
+    }
+    PyObject *handle = hl_handle_new(loop, callback, &self, 1, context);
+    if (handle == NULL) {
+        return -1;
+    }
+    int rc = hl_ready_push(&loop->ready, handle, NULL, HL_RUN_HANDLE);
+    Py_DECREF(handle);
+    return rc;
+}
+
+int
+hl_future_schedule_callbacks(PyObject *self)
+{
+    HLFuture *f = hl_future(self);
+    PyObject *callback0 = f->callback0;
+    PyObject *context0 = f->context0;
+    PyObject *callbacks = f->callbacks;
+    f->callback0 = f->context0 = f->callbacks = NULL;
+    int rc = 0;
+    if (callback0 != NULL) {
+        rc = hl_future_call_soon(self, callback0, context0);
+        Py_DECREF(callback0);
+        Py_XDECREF(context0);
+    }
+    for (Py_ssize_t i = 0; rc == 0 && callbacks != NULL && i < PyList_GET_SIZE(callbacks); i++) {
+        PyObject *pair = PyList_GET_ITEM(callbacks, i);
+        PyObject *context = PyTuple_GET_ITEM(pair, 1);
+        rc = hl_future_call_soon(self, PyTuple_GET_ITEM(pair, 0), context == Py_None ? NULL : context);
+    }
+    Py_XDECREF(callbacks);
+    return rc;
+}
+
+int
+hl_future_add_callback(PyObject *self, PyObject *callback, PyObject *context)
+{
+    HLFuture *f = hl_future(self);
+    if (f->state != HL_PENDING) {
+        return hl_future_call_soon(self, callback, context);
+    }
+    if (f->callback0 == NULL && f->callbacks == NULL) {
+        f->callback0 = Py_NewRef(callback);
+        f->context0 = Py_XNewRef(context);
+        return 0;
+    }
+    if (f->callbacks == NULL) {
+        f->callbacks = PyList_New(0);
+        if (f->callbacks == NULL) {
+            return -1;
+        }
+    }
+    PyObject *pair = PyTuple_Pack(2, callback, context != NULL ? context : Py_None);
+    int rc = pair != NULL ? PyList_Append(f->callbacks, pair) : -1;
+    Py_XDECREF(pair);
+    return rc;
+}
+
+PyObject *
+hl_future_add_done_callback(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                            PyObject *kwnames)
+{
+    HLFuture *f = hl_future(self);
+    PyObject *context;
+    if (nargs != 1) {
+        return PyErr_Format(PyExc_TypeError,
+                            "add_done_callback() takes exactly 1 positional argument (%zd given)", nargs);
+    }
+    if (hl_future_ensure_alive(f) < 0
+        || hl_parse_context(f->st, "add_done_callback", args, nargs, kwnames, &context) < 0) {
+        return NULL;
+    }
+    context = context != NULL ? Py_NewRef(context) : PyContext_CopyCurrent();
+    if (context == NULL) {
+        return NULL;
+    }
+    int rc = hl_future_add_callback(self, args[0], context);
+    Py_DECREF(context);
+    if (rc < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* What asyncio would have stored for this slot. */
+static PyObject *
+shown_callback(PyObject *callback, PyObject *context)
+{
+    return is_waiting_task(callback, context) ? hl_task_wakeup_callable(callback)
+                                              : Py_NewRef(callback);
+}
+
+static int
+slot_equals(PyObject *callback, PyObject *context, PyObject *wanted)
+{
+    PyObject *shown = shown_callback(callback, context);
+    if (shown == NULL) {
+        return -1;
+    }
+    int equal = PyObject_RichCompareBool(shown, wanted, Py_EQ);
+    Py_DECREF(shown);
+    return equal;
+}
+
+/* Drops callback0 if it equals wanted.  1, 0 or -1. */
+static int
+remove_callback0(HLFuture *f, PyObject *wanted)
+{
+    if (f->callback0 == NULL) {
+        return 0;
+    }
+    PyObject *callback = Py_NewRef(f->callback0);
+    PyObject *context = Py_XNewRef(f->context0);
+    int equal = slot_equals(callback, context, wanted);
+    if (equal > 0 && f->callback0 == callback) {
+        Py_CLEAR(f->callback0);
+        Py_CLEAR(f->context0);
+    }
+    Py_DECREF(callback);
+    Py_XDECREF(context);
+    return equal;
+}
+
+/* The comparison may run Python code that changes the list, so it works on a copy: only what
+   is still there and was found equal is taken out.  Returns how many, or -1. */
+static Py_ssize_t
+remove_from_list(HLFuture *f, PyObject *wanted)
+{
+    if (f->callbacks == NULL) {
+        return 0;
+    }
+    Py_ssize_t removed = 0;
+    PyObject *copy = PyList_GetSlice(f->callbacks, 0, PyList_GET_SIZE(f->callbacks));
+    for (Py_ssize_t i = 0; copy != NULL && i < PyList_GET_SIZE(copy); i++) {
+        PyObject *pair = PyList_GET_ITEM(copy, i);
+        PyObject *context = PyTuple_GET_ITEM(pair, 1);
+        int equal = slot_equals(PyTuple_GET_ITEM(pair, 0), context == Py_None ? NULL : context, wanted);
+        if (equal < 0) {
+            Py_CLEAR(copy);
+            return -1;
+        }
+        for (Py_ssize_t j = 0; equal && f->callbacks != NULL && j < PyList_GET_SIZE(f->callbacks); j++) {
+            if (PyList_GET_ITEM(f->callbacks, j) == pair) {
+                if (PyList_SetSlice(f->callbacks, j, j + 1, NULL) < 0) {
+                    Py_CLEAR(copy);
+                    return -1;
+                }
+                removed++;
+                break;
+            }
+        }
+    }
+    if (f->callbacks != NULL && PyList_GET_SIZE(f->callbacks) == 0) {
+        Py_CLEAR(f->callbacks);
+    }
+    Py_XDECREF(copy);
+    return copy != NULL ? removed : -1;
+}
+
+PyObject *
+hl_future_remove_done_callback(PyObject *self, PyObject *callback)
+{
+    HLFuture *f = hl_future(self);
+    if (hl_future_ensure_alive(f) < 0) {
+        return NULL;
+    }
+    int first = remove_callback0(f, callback);
+    Py_ssize_t others = first < 0 ? -1 : remove_from_list(f, callback);
+    return others < 0 ? NULL : PyLong_FromSsize_t(first + others);
+}
+
+static int
+append_shown(PyObject *list, PyObject *callback, PyObject *context)
+{
+    PyObject *shown = shown_callback(callback, context);
+    if (is_waiting_task(callback, context)) {
+        context = hl_task(callback)->context;
+    }
+    PyObject *pair = shown != NULL ? PyTuple_Pack(2, shown, context) : NULL;
+    int rc = pair != NULL ? PyList_Append(list, pair) : -1;
+    Py_XDECREF(pair);
+    Py_XDECREF(shown);
+    return rc;
+}
+
+PyObject *
+hl_future_get_callbacks(PyObject *self, void *Py_UNUSED(closure))
+{
+    HLFuture *f = hl_future(self);
+    if (hl_future_ensure_alive(f) < 0) {
+        return NULL;
+    }
+    if (f->callback0 == NULL && f->callbacks == NULL) {
+        Py_RETURN_NONE;
+    }
+    PyObject *list = PyList_New(0);
+    int rc = list != NULL ? 0 : -1;
+    if (rc == 0 && f->callback0 != NULL) {
+        rc = append_shown(list, f->callback0, f->context0);
+    }
+    for (Py_ssize_t i = 0; rc == 0 && f->callbacks != NULL && i < PyList_GET_SIZE(f->callbacks); i++) {
+        PyObject *pair = PyList_GET_ITEM(f->callbacks, i);
+        PyObject *context = PyTuple_GET_ITEM(pair, 1);
+        rc = append_shown(list, PyTuple_GET_ITEM(pair, 0), context == Py_None ? NULL : context);
+    }
+    if (rc < 0) {
+        Py_CLEAR(list);
+    }
+    return list;
+}

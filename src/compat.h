@@ -1,0 +1,92 @@
+/* Shims over the differences between CPython 3.11 to 3.15 and libuv 1.44 and later.
+   Every private CPython function we call is named here and nowhere else. */
+#ifndef HL_COMPAT_H
+#define HL_COMPAT_H
+
+#include <Python.h>
+#include <structmember.h>
+#include <uv.h>
+
+#if PY_VERSION_HEX < 0x030B0000
+#error "hotloop needs CPython 3.11 or later"
+#endif
+#if UV_VERSION_HEX < 0x012C00
+#error "hotloop needs libuv 1.44 or later"
+#endif
+
+/* PyErr_Fetch and its relatives gave way to a single object in 3.12. */
+static inline PyObject *
+hl_take_exception(void)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    return PyErr_GetRaisedException();
+#else
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (type == NULL) {
+        return NULL;
+    }
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback != NULL) {
+        PyException_SetTraceback(value, traceback);
+        Py_DECREF(traceback);
+    }
+    Py_DECREF(type);
+    return value;
+#endif
+}
+
+/* Steals exc. */
+static inline void
+hl_give_exception(PyObject *exc)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    PyErr_SetRaisedException(exc);
+#else
+    if (exc == NULL) {
+        PyErr_Clear();
+        return;
+    }
+    PyObject *type = Py_NewRef((PyObject *)Py_TYPE(exc));
+    PyErr_Restore(type, exc, PyException_GetTraceback(exc));
+#endif
+}
+
+/* Bring an object of a free list back to life with one reference.  Its type kept the
+   reference that the object holds on it. */
+static inline void
+hl_revive(PyObject *op)
+{
+    _Py_NewReference(op);
+}
+
+static inline int
+hl_is_finalizing(void)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return Py_IsFinalizing();
+#else
+    return _Py_IsFinalizing();
+#endif
+}
+
+/* The value of the StopIteration that is set, or of none at all.  Returns 0 with a new
+   reference in *value and the exception cleared, or -1 with any other exception left set. */
+static inline int
+hl_fetch_stop_value(PyObject **value)
+{
+    if (!PyErr_Occurred()) {
+        *value = Py_NewRef(Py_None);
+        return 0;
+    }
+    if (!PyErr_ExceptionMatches(PyExc_StopIteration)) {
+        *value = NULL;
+        return -1;
+    }
+    PyObject *exc = hl_take_exception();
+    *value = Py_NewRef(((PyStopIterationObject *)exc)->value);
+    Py_DECREF(exc);
+    return 0;
+}
+
+#endif

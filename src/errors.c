@@ -1,0 +1,83 @@
+/* Errors: libuv codes to OSError, exceptions to the loop's exception handler, and the stacks
+   that debug mode keeps for their messages. */
+
+#include "hotloop.h"
+
+PyObject *
+hl_set_uv_error(int code)
+{
+    errno = -code;
+    return PyErr_SetFromErrno(PyExc_OSError);
+}
+
+bool
+hl_is_fatal(void)
+{
+    return PyErr_ExceptionMatches(PyExc_SystemExit)
+           || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
+}
+
+static PyObject *
+report_context(HLState *st, PyObject *message, PyObject *exc, const char *key, PyObject *value,
+               PyObject *source_traceback)
+{
+    PyObject *context = PyDict_New();
+    if (context == NULL) {
+        return NULL;
+    }
+    if (PyDict_SetItem(context, st->name.message, message) < 0
+        || (exc != NULL && PyDict_SetItem(context, st->name.exception, exc) < 0)
+        || (key != NULL && PyDict_SetItemString(context, key, value) < 0)
+        || (source_traceback != NULL
+            && PyDict_SetItem(context, st->name.source_traceback, source_traceback) < 0)) {
+        Py_CLEAR(context);
+    }
+    return context;
+}
+
+int
+hl_report(HLState *st, PyObject *loop, PyObject *message, PyObject *exc, const char *key,
+          PyObject *value, PyObject *source_traceback)
+{
+    PyObject *result = NULL;
+    PyObject *context = report_context(st, message, exc, key, value, source_traceback);
+    if (context != NULL) {
+        result = PyObject_CallMethodOneArg(loop, st->name.call_exception_handler, context);
+    }
+    Py_XDECREF(context);
+    if (result == NULL && hl_is_fatal()) {
+        return -1;
+    }
+    if (result == NULL) {
+        PyErr_WriteUnraisable(loop);
+    }
+    Py_XDECREF(result);
+    return 0;
+}
+
+int
+hl_loop_is_debug(HLState *st, PyObject *loop)
+{
+    if (hl_is_loop(st, loop)) {
+        return ((HLLoop *)loop)->debug;
+    }
+    PyObject *debug = PyObject_CallMethodNoArgs(loop, st->name.get_debug);
+    if (debug == NULL) {
+        return -1;
+    }
+    int is_debug = PyObject_IsTrue(debug);
+    Py_DECREF(debug);
+    return is_debug;
+}
+
+int
+hl_capture_stack(HLState *st, PyObject *loop, PyObject **stack)
+{
+    *stack = NULL;
+    int debug = hl_loop_is_debug(st, loop);
+    if (debug <= 0 || hl_is_finalizing()) {
+        return debug < 0 ? -1 : 0;
+    }
+    *stack = PyObject_CallNoArgs(st->extract_stack);
+    return *stack != NULL ? 0 : -1;
+}

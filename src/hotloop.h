@@ -1,0 +1,330 @@
+/* The one internal header: the object structs, then each file's functions.
+
+   Conventions: int functions return 0, or -1 with an exception set; object functions return a
+   new reference, or NULL with an exception set, unless their line says otherwise. */
+#ifndef HL_HOTLOOP_H
+#define HL_HOTLOOP_H
+
+#define PY_SSIZE_T_CLEAN
+#include "compat.h"
+#include <stdbool.h>
+#include "inbox.h"
+#include "ready.h"
+#include "state.h"
+#include "timerheap.h"
+
+typedef struct HLLoop HLLoop;
+typedef struct HLWatch HLWatch;
+
+/* ---- Handle and TimerHandle: payload behind asyncio's own fields, which stay empty ---- */
+
+#define HL_INLINE_ARGS 3
+
+typedef struct {
+    HLState *st;                          /* borrowed: lives as long as our types */
+    PyObject *loop;                       /* owned */
+    PyObject *callback;                   /* owned, NULL once cancelled */
+    PyObject *context;                    /* owned */
+    PyObject *inline_args[HL_INLINE_ARGS]; /* owned, the first nargs of them */
+    PyObject *args_tuple;                 /* owned: the arguments where there are more */
+    PyObject *source_traceback;           /* owned, in debug mode */
+    PyObject *repr;                       /* owned: the repr from before cancel(), in debug mode */
+    HLInboxLink inbox_link;               /* in the loop's inbox, which then owns the handle */
+    size_t heap_index;                    /* TimerHandle: HL_NOT_IN_HEAP if not scheduled */
+    PyObject *when;                       /* owned, TimerHandle only */
+    signed char nargs;
+    bool cancelled;
+    bool threadsafe;                      /* made by call_soon_threadsafe */
+} HLHandle;
+
+/* ---- Future and Task: payload behind _asyncio's own fields, which stay empty ---- */
+
+typedef enum { HL_PENDING, HL_CANCELLED, HL_FINISHED } HLFutureState;
+
+typedef struct {
+    HLState *st;                /* borrowed: lives as long as our types */
+    PyObject *loop;             /* owned; NULL until __init__ ran */
+    PyObject *callback0;        /* owned: the first done-callback, or a waiting Task of ours */
+    PyObject *context0;         /* owned; NULL where callback0 is a waiting task */
+    PyObject *callbacks;        /* owned: list of (callback, context), or NULL */
+    PyObject *result;           /* owned */
+    PyObject *exception;        /* owned */
+    PyObject *exception_tb;     /* owned */
+    PyObject *cancel_message;   /* owned */
+    PyObject *cancelled_exc;    /* owned: the CancelledError a task ended with, till raised */
+    PyObject *source_traceback; /* owned, in debug mode */
+    unsigned char state;        /* HLFutureState */
+    bool blocking;
+    bool log_traceback;
+    bool is_task;
+    bool native_loop;           /* loop is an HLLoop */
+} HLFuture;
+
+typedef struct {
+    HLFuture future;
+    PyObject *coro;             /* owned */
+    PyObject *context;          /* owned */
+    PyObject *fut_waiter;       /* owned: what the task waits for */
+    PyObject *name;             /* owned: a str, or the int N of "Task-N" */
+    PyObject *registration;     /* owned: our weak reference in asyncio's set of tasks */
+    int num_cancels_requested;
+    bool must_cancel;
+    bool log_destroy_pending;
+} HLTask;
+
+/* ---- Loop ---- */
+
+/* Methods that a subclass or a test has put its own in place of. */
+#define HL_PATCHED_TIME 1
+#define HL_PATCHED_CALL_SOON 2
+
+struct HLLoop {
+    PyObject_HEAD
+    HLState *st;                  /* borrowed: lives as long as our types */
+    HLReady ready;
+    HLTimerHeap timers;
+    HLInbox inbox;
+    PyObject *current_task;       /* borrowed from the entry being run; NULL between tasks */
+    PyObject *task_factory;       /* owned, or NULL */
+    PyObject *old_asyncgen_hooks; /* owned, while running */
+    PyThreadState *detached;      /* saved while the poll blocks without the GIL */
+    unsigned long thread_id;      /* 0 when not running */
+    int64_t last_poll_ns;
+    int64_t last_detach_ns;
+    pid_t pid;
+    int patched;                  /* HL_PATCHED_* */
+    bool debug;
+    bool closed;
+    bool stopping;
+    bool uv_open;
+
+    /* Waking up, see wakeup.c and poll.c. */
+    uv_loop_t uv;
+    uv_async_t async;
+    uv_timer_t far_timer;         /* deadlines that milliseconds are fine enough for */
+    uv_poll_t near_poll;          /* a timerfd for the others, Linux only */
+    int near_fd;                  /* -1 where there is none */
+    double near_armed;            /* the deadline near_fd is set to, or 0 */
+    atomic_int sleeping;          /* in the poll, or about to be */
+    atomic_int wake_sent;
+    uv_poll_t signal_poll;
+    int signal_fds[2];            /* a pipe for signal.set_wakeup_fd, or -1 */
+    int old_wakeup_fd;
+    bool owns_wakeup_fd;
+    unsigned char signal_numbers[64];
+    int signal_count;             /* how many of them came in the last poll */
+
+    /* Watched descriptors, see watch.c. */
+    HLWatch **watches;            /* owned, by descriptor */
+    int watches_size;
+    HLWatch *unverified;          /* to be looked at before the next poll */
+
+    /* The handle of call_soon_threadsafe that runs now; cancel() elsewhere waits for it. */
+    PyObject *running_threadsafe; /* borrowed */
+    uv_mutex_t threadsafe_lock;
+};
+
+/* Where our payload lies in a handle, and in a future or task: behind the larger of the two
+   stock types, rounded up.  Facts of the process, the same in every interpreter; written at
+   each import, always with the same value. */
+extern Py_ssize_t hl_handle_offset;
+extern Py_ssize_t hl_future_offset;
+
+static inline HLHandle *
+hl_handle(PyObject *self)
+{
+    return (HLHandle *)((char *)self + hl_handle_offset);
+}
+
+static inline PyObject *
+hl_handle_object(HLHandle *handle)
+{
+    return (PyObject *)((char *)handle - hl_handle_offset);
+}
+
+static inline HLFuture *
+hl_future(PyObject *self)
+{
+    return (HLFuture *)((char *)self + hl_future_offset);
+}
+
+static inline HLTask *
+hl_task(PyObject *self)
+{
+    return (HLTask *)((char *)self + hl_future_offset);
+}
+
+/* ---- From args.c ---- */
+
+typedef struct {
+    const char *function;     /* for messages */
+    const char *const *names; /* parameters in order, NULL-terminated; positional ones first */
+    int positional;           /* how many may be given by position */
+    int required;             /* how many of those must be given */
+} HLParameters;
+
+/* Fill values (borrowed; NULL where not given) from a FASTCALL|KEYWORDS call. */
+int hl_parse(const HLParameters *parameters, PyObject *const *args, Py_ssize_t nargs,
+             PyObject *kwnames, PyObject **values);
+/* The same from a tp_init call. */
+int hl_parse_init(const HLParameters *parameters, PyObject *args, PyObject *kwargs,
+                  PyObject **values);
+/* The keyword argument context=, given or not (borrowed; NULL for None or not given), of a call
+   that takes no other keyword but one for its first required parameters.  Returns -1 on others. */
+int hl_parse_context(HLState *st, const char *function, PyObject *const *args, Py_ssize_t nargs,
+                     PyObject *kwnames, PyObject **context);
+
+/* ---- From errors.c ---- */
+
+/* Raise the OSError for a libuv error code.  Always NULL. */
+PyObject *hl_set_uv_error(int code);
+/* Call loop.call_exception_handler with {message, exception, key: value, source_traceback}; exc
+   and source_traceback may be NULL, and key with value.  -1 only if the handler raised
+   SystemExit or KeyboardInterrupt. */
+int hl_report(HLState *st, PyObject *loop, PyObject *message, PyObject *exc, const char *key,
+              PyObject *value, PyObject *source_traceback);
+/* Whether the exception that is set must end run_forever. */
+bool hl_is_fatal(void);
+/* A stack for _source_traceback, if loop is in debug mode; otherwise *stack stays NULL. */
+int hl_capture_stack(HLState *st, PyObject *loop, PyObject **stack);
+/* loop.get_debug(): 1, 0 or -1. */
+int hl_loop_is_debug(HLState *st, PyObject *loop);
+
+/* ---- From handle.c ---- */
+
+/* A handle for callback(*args); context NULL means a copy of the current one. */
+PyObject *hl_handle_new(HLLoop *loop, PyObject *callback, PyObject *const *args,
+                        Py_ssize_t nargs, PyObject *context);
+PyObject *hl_timer_handle_new(HLLoop *loop, PyObject *when, PyObject *callback,
+                              PyObject *const *args, Py_ssize_t nargs, PyObject *context);
+/* Call the callback.  Exceptions go to the exception handler; -1 only for fatal ones. */
+int hl_handle_run(PyObject *self);
+int hl_handle_cancel(PyObject *self);
+int hl_handle_setup(PyObject *module, HLState *st);
+
+/* ---- From future.c, callbacks.c and awaiting.c ---- */
+
+PyObject *hl_future_new(HLLoop *loop);
+int hl_future_init(PyObject *self, PyObject *loop);
+int hl_future_set_result(PyObject *self, PyObject *result);
+int hl_future_set_exception(PyObject *self, PyObject *exception);
+/* Mark as cancelled.  Returns 1, 0 if it was done already, or -1. */
+int hl_future_cancel(PyObject *self, PyObject *message);
+/* How the future ended: *exc is a new reference to what result() raises, or NULL.  -1 with
+   InvalidStateError if it is pending. */
+int hl_future_outcome(PyObject *self, PyObject **exc);
+/* The result, or NULL with the exception raised as result() does. */
+PyObject *hl_future_get_result(PyObject *self);
+int hl_future_ensure_alive(HLFuture *future);
+PyObject *hl_future_make_cancelled_error(HLFuture *future);
+int hl_future_traverse_payload(PyObject *self, visitproc visit, void *arg);
+void hl_future_clear_payload(PyObject *self);
+void hl_future_finalize(PyObject *self);
+PyObject *hl_future_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs);
+PyObject *hl_future_repr(PyObject *self);
+int hl_future_setup(PyObject *module, HLState *st);
+extern PyMethodDef hl_future_methods[];
+extern PyGetSetDef hl_future_getset[];
+
+/* Push one done-callback to the loop: a waiting task, or callback(future). */
+int hl_future_call_soon(PyObject *self, PyObject *callback, PyObject *context);
+int hl_future_schedule_callbacks(PyObject *self);
+/* context NULL only where callback is a waiting Task of ours on a loop of ours. */
+int hl_future_add_callback(PyObject *self, PyObject *callback, PyObject *context);
+PyObject *hl_future_add_done_callback(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                      PyObject *kwnames);
+PyObject *hl_future_remove_done_callback(PyObject *self, PyObject *callback);
+PyObject *hl_future_get_callbacks(PyObject *self, void *closure);
+
+PyObject *hl_future_await(PyObject *self);
+int hl_awaiting_setup(PyObject *module, HLState *st);
+
+/* ---- From task.c, step.c and introspect.c ---- */
+
+int hl_task_setup(PyObject *module, HLState *st);
+/* Is type(self) hotloop.Task or a subclass?  The same for Future or Task. */
+bool hl_is_task(HLState *st, PyObject *self);
+/* The first half of create_task() for a loop of ours; any of name, context may be NULL. */
+PyObject *hl_task_new(HLLoop *loop, PyObject *coro, PyObject *name, PyObject *context);
+/* Cancel with Task.cancel's rules.  1, 0 or -1. */
+int hl_task_cancel(PyObject *self, PyObject *message);
+/* Cancel what the task waits for.  1, 0 (also if it waits for nothing) or -1. */
+int hl_task_cancel_waiter(PyObject *self, PyObject *message);
+PyObject *hl_task_name(HLTask *task);
+
+/* Run the coroutine up to its next await; exc is thrown into it if not NULL.  -1 only with an
+   exception that has to leave the loop. */
+int hl_task_step(PyObject *self, PyObject *exc, bool enter_context);
+/* The step that follows upon the end of fut, which the task waited for. */
+int hl_task_wake(PyObject *self, PyObject *fut, bool enter_context);
+/* The bound callables behind a step and a wake-up, for loops that are not ours. */
+PyObject *hl_task_step_callable(PyObject *self);
+PyObject *hl_task_wakeup_callable(PyObject *self);
+/* Queue the first step, or the next one. */
+int hl_task_schedule_step(PyObject *self, PyObject *exc);
+int hl_task_start_eagerly(PyObject *self);
+/* Make self (or none, for NULL) asyncio's current task of the loop. */
+int hl_loop_set_current_task(HLLoop *loop, PyObject *task);
+
+/* asyncio.all_tasks() finds registered tasks only. */
+int hl_task_register(PyObject *self);
+void hl_task_unregister(PyObject *self);
+/* Keep what outside debuggers read in the stock fields up to date. */
+void hl_task_show_coro(PyObject *self);
+void hl_task_show_name(PyObject *self);
+int hl_awaited_by_add(HLState *st, PyObject *fut, PyObject *waiter);
+void hl_awaited_by_discard(HLState *st, PyObject *fut, PyObject *waiter);
+/* Is anybody noted as waiting for fut? */
+bool hl_awaited_by_any(HLState *st, PyObject *fut);
+int hl_introspect_setup(PyObject *module, HLState *st);
+
+/* ---- From loop.c, schedule.c and run.c ---- */
+
+int hl_loop_setup(PyObject *module, HLState *st);
+bool hl_is_loop(HLState *st, PyObject *object);
+int hl_loop_check_closed(HLLoop *loop);
+/* RuntimeError in a child process of the one that made the loop. */
+int hl_loop_check_process(HLLoop *loop);
+/* May entries be pushed to the ready ring without going through call_soon()? */
+static inline bool
+hl_loop_is_plain(HLLoop *loop)
+{
+    return !loop->debug && !(loop->patched & HL_PATCHED_CALL_SOON) && !loop->closed;
+}
+/* Move what other threads left in the inbox to the ready ring. */
+int hl_loop_drain_inbox(HLLoop *loop);
+/* Called when a timer handle is cancelled. */
+void hl_loop_forget_timer(HLLoop *loop, PyObject *handle);
+/* Drop every queued entry. */
+void hl_loop_clear_queues(HLLoop *loop);
+extern PyMethodDef hl_schedule_methods[];
+extern PyMethodDef hl_run_methods[];
+
+/* ---- From poll.c and wakeup.c ---- */
+
+int64_t hl_monotonic_ns(void);
+/* loop.time(), or its override. */
+int hl_loop_time(HLLoop *loop, double *now);
+int hl_poll_open(HLLoop *loop);
+void hl_poll_close(HLLoop *loop);
+/* Ask the kernel for events; wait for them if nothing else is to do. */
+int hl_poll(HLLoop *loop, bool may_block);
+/* Take back the GIL, if the poll let go of it. */
+void hl_loop_attach(HLLoop *loop);
+/* Wake the loop from any thread. */
+void hl_loop_wake(HLLoop *loop);
+int hl_wakeup_begin(HLLoop *loop);
+void hl_wakeup_end(HLLoop *loop);
+int hl_wakeup_fileno(HLLoop *loop);
+int hl_wakeup_deliver(HLLoop *loop);
+void hl_wakeup_close(HLLoop *loop);
+
+/* ---- From watch.c ---- */
+
+/* See that no descriptor was closed behind our back since it was armed: libuv would abort. */
+void hl_watch_verify(HLLoop *loop);
+void hl_watch_close_all(HLLoop *loop);
+int hl_watch_traverse(HLLoop *loop, visitproc visit, void *arg);
+extern PyMethodDef hl_watch_methods[];
+
+#endif

@@ -1,0 +1,395 @@
+/* Loop: the object, its state and its end.  Scheduling is in schedule.c, running in run.c.
+
+   The public class is hotloop.EventLoop(_core.Loop, asyncio.SelectorEventLoop); the attributes
+   that asyncio's __init__ and methods assign (_closed, _debug, _thread_id, ...) are ours here.
+
+   States: open and idle, running (thread_id set), closed.  The uv_loop_t is open from __new__ to
+   close() or dealloc.  Owners: user code; a loop owns what is queued in it.  Threads: the thread
+   that runs the loop, and under the GIL any thread while none runs it; call_soon_threadsafe() and
+   hl_loop_wake() from everywhere.  Processes: only the one that made it. */
+
+#include "hotloop.h"
+#include <unistd.h>
+
+bool
+hl_is_loop(HLState *st, PyObject *object)
+{
+    return PyObject_TypeCheck(object, st->LoopType);
+}
+
+int
+hl_loop_check_closed(HLLoop *loop)
+{
+    if (loop->closed) {
+        PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
+        return -1;
+    }
+    return 0;
+}
+
+int
+hl_loop_check_process(HLLoop *loop)
+{
+    if (loop->pid != getpid()) {
+        PyErr_Format(PyExc_RuntimeError,
+                     "Event loop of process %d cannot be used in process %d, forked from it; "
+                     "create a new loop there", (int)loop->pid, (int)getpid());
+        return -1;
+    }
+    return 0;
+}
+
+/* ---- Methods put in place of ours ---- */
+
+static const struct {
+    const char *name;
+    int flag;
+} patchable[] = {
+    {"time", HL_PATCHED_TIME},
+    {"call_soon", HL_PATCHED_CALL_SOON},
+};
+
+static int
+type_patches(HLState *st, PyTypeObject *type)
+{
+    int patched = 0;
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(patchable); i++) {
+        PyObject *ours = PyObject_GetAttrString((PyObject *)st->LoopType, patchable[i].name);
+        PyObject *theirs = PyObject_GetAttrString((PyObject *)type, patchable[i].name);
+        if (ours != theirs) {
+            patched |= patchable[i].flag;
+        }
+        Py_XDECREF(ours);
+        Py_XDECREF(theirs);
+        PyErr_Clear();
+    }
+    return patched;
+}
+
+/* Tests and virtual clocks assign to loop.time and loop.call_soon. */
+static int
+loop_tp_setattro(PyObject *self, PyObject *name, PyObject *value)
+{
+    if (PyObject_GenericSetAttr(self, name, value) < 0) {
+        return -1;
+    }
+    HLLoop *loop = (HLLoop *)self;
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(patchable); i++) {
+        if (PyUnicode_CompareWithASCIIString(name, patchable[i].name) == 0) {
+            int of_type = type_patches(loop->st, Py_TYPE(self)) & patchable[i].flag;
+            loop->patched &= ~patchable[i].flag;
+            loop->patched |= value != NULL ? patchable[i].flag : of_type;
+        }
+    }
+    return 0;
+}
+
+/* ---- Methods ---- */
+
+static PyObject *
+loop_time(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
+{
+    return PyFloat_FromDouble((double)hl_monotonic_ns() / 1e9);
+}
+
+static PyObject *
+loop_is_running(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(((HLLoop *)self)->thread_id != 0);
+}
+
+static PyObject *
+loop_is_closed(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(((HLLoop *)self)->closed);
+}
+
+static PyObject *
+loop_get_debug(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(((HLLoop *)self)->debug);
+}
+
+static PyObject *
+loop_stop(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    ((HLLoop *)self)->stopping = true;
+    Py_RETURN_NONE;
+}
+
+static void
+loop_release(HLLoop *loop)
+{
+    loop->closed = true;
+    hl_loop_clear_queues(loop);
+    if (loop->uv_open) {
+        loop->uv_open = false;
+        hl_poll_close(loop);
+    }
+}
+
+static PyObject *
+loop_close(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    HLLoop *loop = (HLLoop *)self;
+    if (loop->thread_id != 0) {
+        PyErr_SetString(PyExc_RuntimeError, "Cannot close a running event loop");
+        return NULL;
+    }
+    loop_release(loop);
+    Py_RETURN_NONE;
+}
+
+/* ---- Attributes that asyncio's Python code assigns ---- */
+
+static int
+set_flag(bool *flag, PyObject *value)
+{
+    if (value == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "cannot delete attribute");
+        return -1;
+    }
+    int truth = PyObject_IsTrue(value);
+    if (truth < 0) {
+        return -1;
+    }
+    *flag = truth;
+    return 0;
+}
+
+static PyObject *
+loop_get_flag(PyObject *self, void *closure)
+{
+    return PyBool_FromLong(*(bool *)((char *)self + (size_t)closure));
+}
+
+static int
+loop_set_flag(PyObject *self, PyObject *value, void *closure)
+{
+    return set_flag((bool *)((char *)self + (size_t)closure), value);
+}
+
+static PyObject *
+loop_get_thread_id(PyObject *self, void *Py_UNUSED(closure))
+{
+    HLLoop *loop = (HLLoop *)self;
+    return loop->thread_id != 0 ? PyLong_FromUnsignedLong(loop->thread_id) : Py_NewRef(Py_None);
+}
+
+static int
+loop_set_thread_id(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    unsigned long ident = value == NULL || value == Py_None ? 0 : PyLong_AsUnsignedLong(value);
+    if (ident == (unsigned long)-1 && PyErr_Occurred()) {
+        return -1;
+    }
+    ((HLLoop *)self)->thread_id = ident;
+    return 0;
+}
+
+static PyObject *
+loop_get_task_factory(PyObject *self, void *Py_UNUSED(closure))
+{
+    PyObject *factory = ((HLLoop *)self)->task_factory;
+    return Py_NewRef(factory != NULL ? factory : Py_None);
+}
+
+static int
+loop_set_task_factory(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    Py_XSETREF(((HLLoop *)self)->task_factory, value == Py_None ? NULL : Py_XNewRef(value));
+    return 0;
+}
+
+/* A snapshot: handles as themselves, and tasks where asyncio would hold handles for them. */
+static PyObject *
+loop_get_ready(PyObject *self, void *Py_UNUSED(closure))
+{
+    HLLoop *loop = (HLLoop *)self;
+    if (hl_loop_drain_inbox(loop) < 0) {
+        return NULL;
+    }
+    PyObject *list = PyList_New(0);
+    for (size_t i = 0; list != NULL && i < loop->ready.length; i++) {
+        if (PyList_Append(list, hl_entry_object(hl_ready_at(&loop->ready, i))) < 0) {
+            Py_CLEAR(list);
+        }
+    }
+    return list;
+}
+
+static PyObject *
+loop_get_scheduled(PyObject *self, void *Py_UNUSED(closure))
+{
+    HLLoop *loop = (HLLoop *)self;
+    PyObject *list = PyList_New(0);
+    for (size_t i = 0; list != NULL && i < loop->timers.length; i++) {
+        if (PyList_Append(list, loop->timers.timers[i].handle) < 0) {
+            Py_CLEAR(list);
+        }
+    }
+    return list;
+}
+
+/* asyncio's __init__ assigns empty queues; nobody can put others in place of ours. */
+static int
+loop_set_queue(PyObject *Py_UNUSED(self), PyObject *value, void *Py_UNUSED(closure))
+{
+    Py_ssize_t size = value != NULL ? PyObject_Size(value) : -1;
+    if (size != 0) {
+        PyErr_Clear();
+        PyErr_SetString(PyExc_AttributeError, "the queues of a hotloop loop cannot be replaced");
+        return -1;
+    }
+    return 0;
+}
+
+/* ---- Life ---- */
+
+static PyObject *
+loop_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
+{
+    HLState *st = hl_state_of_type(type);
+    HLLoop *loop = st != NULL ? (HLLoop *)type->tp_alloc(type, 0) : NULL;
+    if (loop == NULL) {
+        return NULL;
+    }
+    loop->st = st;
+    loop->pid = getpid();
+    loop->near_fd = loop->signal_fds[0] = loop->signal_fds[1] = loop->old_wakeup_fd = -1;
+    loop->patched = type_patches(st, type);
+    if (hl_poll_open(loop) < 0) {
+        loop->closed = true;
+        Py_CLEAR(loop);
+    }
+    return (PyObject *)loop;
+}
+
+static int
+visit_inbox(HLLoop *loop, visitproc visit, void *arg)
+{
+    HLInboxLink *link = atomic_load(&loop->inbox.top);
+    for (; link != NULL; link = link->next) {
+        HLHandle *h = (HLHandle *)((char *)link - offsetof(HLHandle, inbox_link));
+        Py_VISIT(hl_handle_object(h));
+    }
+    return 0;
+}
+
+static int
+loop_tp_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    HLLoop *loop = (HLLoop *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(loop->task_factory);
+    Py_VISIT(loop->old_asyncgen_hooks);
+    for (size_t i = 0; i < loop->ready.length; i++) {
+        HLEntry *entry = hl_ready_at(&loop->ready, i);
+        Py_VISIT(hl_entry_object(entry));
+        Py_VISIT(entry->arg);
+    }
+    for (size_t i = 0; i < loop->timers.length; i++) {
+        Py_VISIT(loop->timers.timers[i].handle);
+    }
+    int rc = visit_inbox(loop, visit, arg);
+    return rc != 0 ? rc : hl_watch_traverse(loop, visit, arg);
+}
+
+static int
+loop_tp_clear(PyObject *self)
+{
+    HLLoop *loop = (HLLoop *)self;
+    Py_CLEAR(loop->task_factory);
+    Py_CLEAR(loop->old_asyncgen_hooks);
+    loop_release(loop);
+    return 0;
+}
+
+static void
+loop_tp_dealloc(PyObject *self)
+{
+    HLLoop *loop = (HLLoop *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    loop_tp_clear(self);
+    PyMem_RawFree(loop->ready.entries);
+    PyMem_RawFree(loop->timers.timers);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+/* ---- Tables ---- */
+
+static PyMethodDef loop_methods[] = {
+    {"time", loop_time, METH_NOARGS,
+     "time($self, /)\n--\n\nReturn time.monotonic(): the loop's clock, in seconds."},
+    {"is_running", loop_is_running, METH_NOARGS,
+     "is_running($self, /)\n--\n\nReturn True if the loop is running."},
+    {"is_closed", loop_is_closed, METH_NOARGS,
+     "is_closed($self, /)\n--\n\nReturn True if the loop was closed."},
+    {"get_debug", loop_get_debug, METH_NOARGS,
+     "get_debug($self, /)\n--\n\nReturn True in debug mode."},
+    {"stop", loop_stop, METH_NOARGS,
+     "stop($self, /)\n--\n\nEnd run_forever() when the callbacks of this turn have run."},
+    {"close", loop_close, METH_NOARGS,
+     "close($self, /)\n--\n\nDrop all callbacks and give the descriptors back.\n\n"
+     "Raises RuntimeError if the loop is running."},
+    {NULL, NULL, 0, NULL},
+};
+
+#define FLAG(name) loop_get_flag, loop_set_flag, NULL, (void *)offsetof(HLLoop, name)
+
+static PyGetSetDef loop_getset[] = {
+    {"_closed", FLAG(closed)},
+    {"_debug", FLAG(debug)},
+    {"_stopping", FLAG(stopping)},
+    {"_thread_id", loop_get_thread_id, loop_set_thread_id, NULL, NULL},
+    {"_task_factory", loop_get_task_factory, loop_set_task_factory, NULL, NULL},
+    {"_ready", loop_get_ready, loop_set_queue, NULL, NULL},
+    {"_scheduled", loop_get_scheduled, loop_set_queue, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot loop_slots[] = {
+    {Py_tp_doc, "The engine of hotloop.EventLoop: ready queue, timers, polling."},
+    {Py_tp_new, loop_tp_new},
+    {Py_tp_setattro, loop_tp_setattro},
+    {Py_tp_traverse, loop_tp_traverse},
+    {Py_tp_clear, loop_tp_clear},
+    {Py_tp_dealloc, loop_tp_dealloc},
+    {Py_tp_methods, loop_methods},
+    {Py_tp_getset, loop_getset},
+    {0, NULL},
+};
+
+static PyType_Spec loop_spec = {
+    "hotloop._core.Loop", sizeof(HLLoop), 0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, loop_slots,
+};
+
+static int
+add_methods(PyTypeObject *type, PyMethodDef *methods)
+{
+    for (PyMethodDef *method = methods; method->ml_name != NULL; method++) {
+        PyObject *descriptor = PyDescr_NewMethod(type, method);
+        if (descriptor == NULL
+            || PyObject_SetAttrString((PyObject *)type, method->ml_name, descriptor) < 0) {
+            Py_XDECREF(descriptor);
+            return -1;
+        }
+        Py_DECREF(descriptor);
+    }
+    return 0;
+}
+
+int
+hl_loop_setup(PyObject *module, HLState *st)
+{
+    st->LoopType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &loop_spec, NULL);
+    if (st->LoopType == NULL || add_methods(st->LoopType, hl_schedule_methods) < 0
+        || add_methods(st->LoopType, hl_run_methods) < 0
+        || add_methods(st->LoopType, hl_watch_methods) < 0) {
+        return -1;
+    }
+    return PyModule_AddType(module, st->LoopType);
+}

@@ -1,0 +1,262 @@
+/* Polling: the uv_loop_t, waiting in it without the GIL, and the timers that end the wait.
+
+   Deadlines within HL_NEAR_SECONDS are kept by a timerfd, which is exact to microseconds;
+   farther ones by a uv_timer_t, in milliseconds rounded up.  Both only end the wait: which
+   timers are due is decided by the heap and loop.time(), so that none fires early.
+
+   The GIL is detached only around a poll that may block (and, for a loop of C callbacks that
+   never gives other threads a chance, every HL_DETACH_INTERVAL_NS); hl_loop_attach() takes it
+   back in the first libuv callback that needs it. */
+
+#include "hotloop.h"
+#include <math.h>
+#include <time.h>
+#include <unistd.h>
+#ifdef __linux__
+#include <sys/timerfd.h>
+#endif
+
+#define HL_NEAR_SECONDS 0.020
+#define HL_FAR_LIMIT 86400.0
+#define HL_DETACH_INTERVAL_NS 5000000
+
+int64_t
+hl_monotonic_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int
+hl_loop_time(HLLoop *loop, double *now)
+{
+    if (!(loop->patched & HL_PATCHED_TIME)) {
+        *now = (double)hl_monotonic_ns() / 1e9;
+        return 0;
+    }
+    PyObject *time = PyObject_CallMethodNoArgs((PyObject *)loop, loop->st->name.time);
+    if (time == NULL) {
+        return -1;
+    }
+    *now = PyFloat_AsDouble(time);
+    Py_DECREF(time);
+    return *now == -1.0 && PyErr_Occurred() ? -1 : 0;
+}
+
+/* ---- libuv callbacks ---- */
+
+void
+hl_loop_attach(HLLoop *loop)
+{
+    if (loop->detached != NULL) {
+        PyThreadState *state = loop->detached;
+        loop->detached = NULL;
+        PyEval_RestoreThread(state);
+    }
+}
+
+/* The wake-up has done its work by ending the poll. */
+static void
+on_async(uv_async_t *Py_UNUSED(async))
+{
+}
+
+static void
+on_far_timer(uv_timer_t *Py_UNUSED(timer))
+{
+}
+
+#ifdef __linux__
+static void
+on_near_timer(uv_poll_t *poll, int Py_UNUSED(status), int Py_UNUSED(events))
+{
+    HLLoop *loop = poll->data;
+    uint64_t expirations;
+    if (read(loop->near_fd, &expirations, sizeof(expirations)) < 0) {
+        return;                               /* re-armed meanwhile */
+    }
+    loop->near_armed = 0.0;
+}
+
+static int
+open_near_timer(HLLoop *loop)
+{
+    loop->near_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (loop->near_fd < 0) {
+        return -1;
+    }
+    loop->near_poll.data = loop;
+    if (uv_poll_init(&loop->uv, &loop->near_poll, loop->near_fd) < 0) {
+        close(loop->near_fd);
+        loop->near_fd = -1;
+        return -1;
+    }
+    uv_poll_start(&loop->near_poll, UV_READABLE, on_near_timer);
+    uv_unref((uv_handle_t *)&loop->near_poll);
+    return 0;
+}
+
+/* Returns -1, without exception, where there is no timerfd to be had. */
+static int
+arm_near_timer(HLLoop *loop, double deadline, double delay)
+{
+    if (loop->near_fd < 0 && open_near_timer(loop) < 0) {
+        return -1;
+    }
+    if (loop->near_armed == deadline) {
+        return 0;
+    }
+    int64_t at = hl_monotonic_ns() + (int64_t)ceil(delay * 1e9);
+    struct itimerspec spec = {{0, 0}, {at / 1000000000, at % 1000000000}};
+    if (timerfd_settime(loop->near_fd, TFD_TIMER_ABSTIME, &spec, NULL) < 0) {
+        return -1;
+    }
+    loop->near_armed = deadline;
+    return 0;
+}
+#else
+static int
+arm_near_timer(HLLoop *Py_UNUSED(loop), double Py_UNUSED(deadline), double Py_UNUSED(delay))
+{
+    return -1;
+}
+#endif
+
+/* ---- Waiting ---- */
+
+/* See that the poll ends at the first deadline.  *due: that has come already. */
+static int
+arm_timers(HLLoop *loop, bool *due)
+{
+    *due = false;
+    if (loop->timers.length == 0) {
+        uv_timer_stop(&loop->far_timer);
+        return 0;
+    }
+    double now, deadline = loop->timers.timers[0].when;
+    if (hl_loop_time(loop, &now) < 0) {
+        return -1;
+    }
+    double delay = deadline - now;
+    if (!(delay > 0.0)) {
+        *due = true;
+        return 0;
+    }
+    if (delay <= HL_NEAR_SECONDS && arm_near_timer(loop, deadline, delay) == 0) {
+        uv_timer_stop(&loop->far_timer);
+        return 0;
+    }
+    double milliseconds = ceil((delay < HL_FAR_LIMIT ? delay : HL_FAR_LIMIT) * 1e3);
+    uv_update_time(&loop->uv);
+    uv_timer_start(&loop->far_timer, on_far_timer, (uint64_t)milliseconds, 0);
+    return 0;
+}
+
+static void
+run_detached(HLLoop *loop, uv_run_mode mode)
+{
+    loop->detached = PyEval_SaveThread();
+    uv_run(&loop->uv, mode);
+    hl_loop_attach(loop);
+}
+
+int
+hl_poll(HLLoop *loop, bool may_block)
+{
+    bool due = false;
+    if (may_block && arm_timers(loop, &due) < 0) {
+        return -1;
+    }
+    hl_watch_verify(loop);
+    if (may_block && !due) {
+        atomic_store(&loop->sleeping, 1);
+        /* From here on senders wake us; what they sent before is seen now. */
+        run_detached(loop, hl_inbox_is_empty(&loop->inbox) ? UV_RUN_ONCE : UV_RUN_NOWAIT);
+        atomic_store(&loop->sleeping, 0);
+        atomic_store(&loop->wake_sent, 0);
+        loop->last_poll_ns = loop->last_detach_ns = hl_monotonic_ns();
+    }
+    else {
+        loop->last_poll_ns = hl_monotonic_ns();
+        if (loop->last_poll_ns - loop->last_detach_ns >= HL_DETACH_INTERVAL_NS) {
+            run_detached(loop, UV_RUN_NOWAIT);
+            loop->last_poll_ns = loop->last_detach_ns = hl_monotonic_ns();
+        }
+        else {
+            uv_run(&loop->uv, UV_RUN_NOWAIT);
+        }
+    }
+    return loop->signal_count > 0 ? hl_wakeup_deliver(loop) : 0;
+}
+
+void
+hl_loop_wake(HLLoop *loop)
+{
+    if (atomic_load(&loop->sleeping) && !atomic_exchange(&loop->wake_sent, 1)) {
+        uv_async_send(&loop->async);
+    }
+}
+
+/* ---- Opening and closing ---- */
+
+int
+hl_poll_open(HLLoop *loop)
+{
+    int rc = uv_loop_init(&loop->uv);
+    if (rc < 0) {
+        hl_set_uv_error(rc);
+        return -1;
+    }
+    rc = uv_async_init(&loop->uv, &loop->async, on_async);
+    if (rc == 0 && uv_mutex_init(&loop->threadsafe_lock) < 0) {
+        uv_close((uv_handle_t *)&loop->async, NULL);
+        uv_run(&loop->uv, UV_RUN_NOWAIT);
+        rc = UV_ENOMEM;
+    }
+    if (rc < 0) {
+        uv_loop_close(&loop->uv);
+        hl_set_uv_error(rc);
+        return -1;
+    }
+    uv_timer_init(&loop->uv, &loop->far_timer);
+    loop->uv_open = true;
+    return 0;
+}
+
+/* A child process shares the kernel's epoll object with the loop's process: it must give up its
+   copies of the descriptors without telling that object. */
+static void
+abandon(HLLoop *loop)
+{
+    int backend = uv_backend_fd(&loop->uv);
+    if (backend >= 0) {
+        close(backend);
+    }
+}
+
+void
+hl_poll_close(HLLoop *loop)
+{
+    bool ours = loop->pid == getpid();
+    hl_watch_close_all(loop);
+    hl_wakeup_close(loop);
+    if (!ours) {
+        abandon(loop);
+    }
+    else {
+        uv_close((uv_handle_t *)&loop->async, NULL);
+        uv_close((uv_handle_t *)&loop->far_timer, NULL);
+        if (loop->near_fd >= 0) {
+            uv_close((uv_handle_t *)&loop->near_poll, NULL);
+        }
+        while (uv_loop_close(&loop->uv) == UV_EBUSY) {
+            uv_run(&loop->uv, UV_RUN_NOWAIT);
+        }
+    }
+    if (loop->near_fd >= 0) {
+        close(loop->near_fd);
+        loop->near_fd = -1;
+    }
+    uv_mutex_destroy(&loop->threadsafe_lock);
+}

@@ -1,0 +1,330 @@
+/* Running: run_forever() and the turn.
+
+   A turn polls the kernel if it is time to, moves what other threads sent and the timers that
+   are due to the ready ring, and then runs the entries that are ready now; what they add waits
+   for the next turn.  Polling is skipped while there is work and less than HL_POLL_INTERVAL_NS
+   has passed since the last poll, so I/O, signals and other processes are at most that long
+   (and the length of one turn) behind.  stop(), timers, Ctrl-C and the inbox are looked at in
+   every turn.
+
+   Exceptions of callbacks go to the exception handler; SystemExit and KeyboardInterrupt end
+   run_forever(), and what was not run stays queued. */
+
+#include "hotloop.h"
+
+#define HL_POLL_INTERVAL_NS 50000
+
+/* ---- One entry ---- */
+
+static int
+run_foreign(HLLoop *loop, PyObject *handle)
+{
+    PyObject *cancelled = PyObject_GetAttrString(handle, "_cancelled");
+    int skip = cancelled != NULL ? PyObject_IsTrue(cancelled) : -1;
+    Py_XDECREF(cancelled);
+    if (skip != 0) {
+        return skip < 0 ? -1 : 0;
+    }
+    PyObject *result = PyObject_CallMethod(handle, "_run", NULL);
+    Py_XDECREF(result);
+    (void)loop;
+    return result != NULL ? 0 : -1;
+}
+
+static int
+dispatch(HLLoop *loop, const HLEntry *entry)
+{
+    PyObject *object = hl_entry_object(entry);
+    switch (hl_entry_kind(entry)) {
+    case HL_STEP_TASK:
+        return hl_task_step(object, entry->arg, true);
+    case HL_WAKE_TASK:
+        return hl_task_wake(object, entry->arg, true);
+    case HL_RUN_HANDLE:
+        return hl_loop_set_current_task(loop, NULL) < 0 ? -1 : hl_handle_run(object);
+    case HL_RUN_FOREIGN:
+        return hl_loop_set_current_task(loop, NULL) < 0 ? -1 : run_foreign(loop, object);
+    }
+    Py_UNREACHABLE();
+}
+
+/* An exception that came out of an entry.  -1 if the loop must end. */
+static int
+handle_entry_error(HLLoop *loop, const HLEntry *entry)
+{
+    if (hl_is_fatal()) {
+        return -1;
+    }
+    PyObject *exc = hl_take_exception();
+    PyObject *object = hl_entry_object(entry);
+    PyObject *message = PyUnicode_FromFormat("Exception in callback %R", object);
+    int rc = message == NULL ? -1
+                             : hl_report(loop->st, (PyObject *)loop, message, exc, "handle", object, NULL);
+    Py_XDECREF(message);
+    Py_DECREF(exc);
+    return rc;
+}
+
+/* ---- Debug mode: who is slow? ---- */
+
+static int
+warn_if_slow(HLLoop *loop, PyObject *object, HLEntryKind kind, double took)
+{
+    HLState *st = loop->st;
+    PyObject *limit = PyObject_GetAttr((PyObject *)loop, st->name.slow_callback_duration);
+    double seconds = limit != NULL ? PyFloat_AsDouble(limit) : -1.0;
+    Py_XDECREF(limit);
+    if (PyErr_Occurred()) {
+        return -1;
+    }
+    if (took < seconds) {
+        return 0;
+    }
+    bool is_task = kind == HL_STEP_TASK || kind == HL_WAKE_TASK;
+    PyObject *text = is_task ? PyObject_Repr(object) : PyObject_CallOneArg(st->format_handle, object);
+    PyObject *logged = text == NULL ? NULL
+                                    : PyObject_CallMethod(st->logger, "warning", "sOd",
+                                                          "Executing %s took %.3f seconds", text, took);
+    Py_XDECREF(text);
+    Py_XDECREF(logged);
+    return logged != NULL ? 0 : -1;
+}
+
+static int
+dispatch_timed(HLLoop *loop, const HLEntry *entry)
+{
+    PyObject *object = hl_entry_object(entry);
+    HLEntryKind kind = hl_entry_kind(entry);
+    bool is_handle = kind == HL_RUN_HANDLE || kind == HL_RUN_FOREIGN;
+    double before, after;
+    if (hl_loop_time(loop, &before) < 0
+        || PyObject_SetAttr((PyObject *)loop, loop->st->name._current_handle,
+                            is_handle ? object : Py_None) < 0) {
+        return -1;
+    }
+    int rc = dispatch(loop, entry);
+    if (rc == 0 && hl_loop_time(loop, &after) == 0) {
+        rc = warn_if_slow(loop, object, kind, after - before);
+    }
+    PyObject *raised = hl_take_exception();
+    if (PyObject_SetAttr((PyObject *)loop, loop->st->name._current_handle, Py_None) < 0) {
+        PyErr_WriteUnraisable((PyObject *)loop);
+    }
+    if (raised != NULL) {
+        hl_give_exception(raised);
+        rc = -1;
+    }
+    return rc;
+}
+
+/* ---- The turn ---- */
+
+static int
+run_ready(HLLoop *loop)
+{
+    int rc = 0;
+    for (size_t n = loop->ready.length; n > 0 && loop->ready.length > 0 && rc == 0; n--) {
+        HLEntry entry = hl_ready_pop(&loop->ready);
+        rc = loop->debug ? dispatch_timed(loop, &entry) : dispatch(loop, &entry);
+        if (rc < 0) {
+            rc = handle_entry_error(loop, &entry);
+        }
+        Py_DECREF(hl_entry_object(&entry));
+        Py_XDECREF(entry.arg);
+    }
+    if (loop->current_task != NULL) {
+        PyObject *raised = rc < 0 ? hl_take_exception() : NULL;
+        if (hl_loop_set_current_task(loop, NULL) < 0) {
+            PyErr_WriteUnraisable((PyObject *)loop);
+        }
+        if (raised != NULL) {
+            hl_give_exception(raised);
+        }
+    }
+    return rc;
+}
+
+static int
+move_due_timers(HLLoop *loop)
+{
+    double now;
+    if (loop->timers.length == 0) {
+        return 0;
+    }
+    if (hl_loop_time(loop, &now) < 0) {
+        return -1;
+    }
+    while (loop->timers.length > 0 && loop->timers.timers[0].when <= now) {
+        PyObject *handle = hl_heap_remove(&loop->timers, 0);
+        int rc = hl_ready_push(&loop->ready, handle, NULL, HL_RUN_HANDLE);
+        Py_DECREF(handle);
+        if (rc < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int
+run_turn(HLLoop *loop)
+{
+    bool idle = loop->ready.length == 0 && !loop->stopping;
+    if ((idle || hl_monotonic_ns() - loop->last_poll_ns >= HL_POLL_INTERVAL_NS)
+        && hl_poll(loop, idle) < 0) {
+        return -1;
+    }
+    if (!hl_inbox_is_empty(&loop->inbox) && hl_loop_drain_inbox(loop) < 0) {
+        return -1;
+    }
+    if (PyErr_CheckSignals() < 0 || move_due_timers(loop) < 0) {
+        return -1;
+    }
+    return run_ready(loop);
+}
+
+/* ---- run_forever ---- */
+
+static int
+check_runnable(HLLoop *loop)
+{
+    if (hl_loop_check_closed(loop) < 0 || hl_loop_check_process(loop) < 0) {
+        return -1;
+    }
+    if (loop->thread_id != 0) {
+        PyErr_SetString(PyExc_RuntimeError, "This event loop is already running");
+        return -1;
+    }
+    PyObject *running = PyObject_CallNoArgs(loop->st->get_running_loop);
+    if (running == NULL) {
+        return -1;
+    }
+    Py_DECREF(running);
+    if (running != Py_None) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "Cannot run the event loop while another loop is running");
+        return -1;
+    }
+    return 0;
+}
+
+static int
+track_coroutine_origins(HLLoop *loop, bool enabled)
+{
+    PyObject *done = PyObject_CallMethodOneArg((PyObject *)loop,
+                                               loop->st->name._set_coroutine_origin_tracking,
+                                               enabled ? Py_True : Py_False);
+    Py_XDECREF(done);
+    return done != NULL ? 0 : -1;
+}
+
+static int
+set_running_loop(HLLoop *loop, PyObject *value)
+{
+    PyObject *done = PyObject_CallOneArg(loop->st->set_running_loop, value);
+    Py_XDECREF(done);
+    return done != NULL ? 0 : -1;
+}
+
+static int
+install_asyncgen_hooks(HLLoop *loop)
+{
+    HLState *st = loop->st;
+    PyObject *old = PyObject_CallNoArgs(st->get_asyncgen_hooks);
+    PyObject *firstiter = PyObject_GetAttr((PyObject *)loop, st->name._asyncgen_firstiter_hook);
+    PyObject *finalizer = PyObject_GetAttr((PyObject *)loop, st->name._asyncgen_finalizer_hook);
+    PyObject *done = NULL;
+    if (old != NULL && firstiter != NULL && finalizer != NULL) {
+        done = PyObject_CallFunctionObjArgs(st->set_asyncgen_hooks, firstiter, finalizer, NULL);
+    }
+    if (done != NULL) {
+        Py_XSETREF(loop->old_asyncgen_hooks, Py_NewRef(old));
+    }
+    Py_XDECREF(old);
+    Py_XDECREF(firstiter);
+    Py_XDECREF(finalizer);
+    Py_XDECREF(done);
+    return done != NULL ? 0 : -1;
+}
+
+static int
+restore_asyncgen_hooks(HLLoop *loop)
+{
+    PyObject *old = loop->old_asyncgen_hooks;
+    if (old == NULL) {
+        return 0;
+    }
+    loop->old_asyncgen_hooks = NULL;
+    PyObject *args = PySequence_Tuple(old);
+    PyObject *done = args != NULL ? PyObject_Call(loop->st->set_asyncgen_hooks, args, NULL) : NULL;
+    Py_XDECREF(args);
+    Py_XDECREF(done);
+    Py_DECREF(old);
+    return done != NULL ? 0 : -1;
+}
+
+static int
+begin_running(HLLoop *loop)
+{
+    if (track_coroutine_origins(loop, loop->debug) < 0) {
+        return -1;
+    }
+    loop->thread_id = PyThread_get_thread_ident();
+    if (install_asyncgen_hooks(loop) < 0 || set_running_loop(loop, (PyObject *)loop) < 0) {
+        return -1;
+    }
+    return hl_wakeup_begin(loop);
+}
+
+static void
+end_running(HLLoop *loop)
+{
+    PyObject *raised = hl_take_exception();
+    loop->stopping = false;
+    hl_wakeup_end(loop);
+    loop->thread_id = 0;
+    if (set_running_loop(loop, Py_None) < 0 || track_coroutine_origins(loop, false) < 0
+        || restore_asyncgen_hooks(loop) < 0) {
+        PyErr_WriteUnraisable((PyObject *)loop);
+    }
+    hl_give_exception(raised);
+}
+
+static PyObject *
+loop_run_forever(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    HLLoop *loop = (HLLoop *)self;
+    if (check_runnable(loop) < 0) {
+        return NULL;
+    }
+    Py_INCREF(self);
+    int rc = begin_running(loop);
+    while (rc == 0) {
+        rc = run_turn(loop);
+        if (loop->stopping) {
+            break;
+        }
+    }
+    end_running(loop);
+    Py_DECREF(self);
+    return rc == 0 ? Py_NewRef(Py_None) : NULL;
+}
+
+static PyObject *
+loop_run_once(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    HLLoop *loop = (HLLoop *)self;
+    if (hl_loop_check_closed(loop) < 0 || hl_loop_check_process(loop) < 0) {
+        return NULL;
+    }
+    return run_turn(loop) == 0 ? Py_NewRef(Py_None) : NULL;
+}
+
+PyMethodDef hl_run_methods[] = {
+    {"run_forever", loop_run_forever, METH_NOARGS,
+     "run_forever($self, /)\n--\n\nRun until stop() is called."},
+    {"_run_once", loop_run_once, METH_NOARGS,
+     "_run_once($self, /)\n--\n\nRun one turn, waiting for events if nothing is ready.\n\n"
+     "For loops of other toolkits that embed this one, between _run_forever_setup() and\n"
+     "_run_forever_cleanup() (3.13)."},
+    {NULL, NULL, 0, NULL},
+};

@@ -1,0 +1,414 @@
+/* Putting work into a loop: call_soon and its relatives, timers, futures and tasks. */
+
+#include "hotloop.h"
+#include <math.h>
+
+/* ---- Checks of debug mode ---- */
+
+static int
+check_thread(HLLoop *loop)
+{
+    if (loop->thread_id == 0 || loop->thread_id == PyThread_get_thread_ident()) {
+        return 0;
+    }
+    PyErr_SetString(PyExc_RuntimeError,
+                    "Non-thread-safe operation invoked on an event loop other than the current one");
+    return -1;
+}
+
+static int
+check_callback(HLLoop *loop, PyObject *callback, const char *method)
+{
+    PyObject *name = PyUnicode_FromString(method);
+    PyObject *args[3] = {(PyObject *)loop, callback, name};
+    PyObject *checked = name == NULL ? NULL
+                                     : PyObject_VectorcallMethod(loop->st->name._check_callback, args, 3, NULL);
+    Py_XDECREF(name);
+    Py_XDECREF(checked);
+    return checked != NULL ? 0 : -1;
+}
+
+static int
+check_call(HLLoop *loop, PyObject *callback, const char *method, bool same_thread)
+{
+    if (hl_loop_check_closed(loop) < 0) {
+        return -1;
+    }
+    if (!loop->debug) {
+        return 0;
+    }
+    return (same_thread && check_thread(loop) < 0) || check_callback(loop, callback, method) < 0 ? -1 : 0;
+}
+
+/* ---- Arguments: callback(*args, context=None), after up to one more ---- */
+
+typedef struct {
+    PyObject *first;              /* delay or when; borrowed */
+    PyObject *callback;           /* borrowed */
+    PyObject *const *args;        /* borrowed */
+    Py_ssize_t nargs;
+    PyObject *context;            /* borrowed, or NULL */
+} CallArguments;
+
+/* The parameters may be given by keyword too, as Python functions allow. */
+static int
+parse_keywords(HLState *st, const char *function, PyObject *const *values, PyObject *kwnames,
+               PyObject *first_name, CallArguments *call)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(kwnames); i++) {
+        PyObject *name = PyTuple_GET_ITEM(kwnames, i);
+        if (PyUnicode_Compare(name, st->name.context) == 0) {
+            call->context = values[i] == Py_None ? NULL : values[i];
+        }
+        else if (call->callback == NULL && PyUnicode_Compare(name, st->name.callback) == 0) {
+            call->callback = values[i];
+        }
+        else if (first_name != NULL && call->first == NULL && PyUnicode_Compare(name, first_name) == 0) {
+            call->first = values[i];
+        }
+        else {
+            PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'", function, name);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int
+parse_call(HLState *st, const char *function, PyObject *const *args, Py_ssize_t nargs,
+           PyObject *kwnames, PyObject *first_name, CallArguments *call)
+{
+    PyObject *const *values = args + nargs;
+    *call = (CallArguments){NULL};
+    if (first_name != NULL && nargs > 0) {
+        call->first = *args++;
+        nargs--;
+    }
+    if (nargs > 0) {
+        call->callback = *args++;
+        nargs--;
+    }
+    call->args = args;
+    call->nargs = nargs;
+    if (kwnames != NULL && parse_keywords(st, function, values, kwnames, first_name, call) < 0) {
+        return -1;
+    }
+    if (first_name != NULL && call->first == NULL) {
+        PyErr_Format(PyExc_TypeError, "%s() missing required argument: '%U'", function, first_name);
+        return -1;
+    }
+    if (call->callback == NULL) {
+        PyErr_Format(PyExc_TypeError, "%s() missing required argument: 'callback'", function);
+        return -1;
+    }
+    return 0;
+}
+
+/* ---- call_soon, call_soon_threadsafe ---- */
+
+static PyObject *
+loop_call_soon(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    HLLoop *loop = (HLLoop *)self;
+    CallArguments call;
+    if (parse_call(loop->st, "call_soon", args, nargs, kwnames, NULL, &call) < 0
+        || check_call(loop, call.callback, "call_soon", true) < 0) {
+        return NULL;
+    }
+    if (!hl_inbox_is_empty(&loop->inbox) && hl_loop_drain_inbox(loop) < 0) {
+        return NULL;
+    }
+    PyObject *handle = hl_handle_new(loop, call.callback, call.args, call.nargs, call.context);
+    if (handle != NULL && hl_ready_push(&loop->ready, handle, NULL, HL_RUN_HANDLE) < 0) {
+        Py_CLEAR(handle);
+    }
+    return handle;
+}
+
+static PyObject *
+loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    HLLoop *loop = (HLLoop *)self;
+    CallArguments call;
+    if (parse_call(loop->st, "call_soon_threadsafe", args, nargs, kwnames, NULL, &call) < 0
+        || check_call(loop, call.callback, "call_soon_threadsafe", false) < 0) {
+        return NULL;
+    }
+    PyObject *handle = hl_handle_new(loop, call.callback, call.args, call.nargs, call.context);
+    if (handle == NULL) {
+        return NULL;
+    }
+    HLHandle *h = hl_handle(handle);
+    h->threadsafe = true;
+    if (loop->thread_id == 0 || loop->thread_id == PyThread_get_thread_ident()) {
+        if (hl_loop_drain_inbox(loop) < 0
+            || hl_ready_push(&loop->ready, handle, NULL, HL_RUN_HANDLE) < 0) {
+            Py_CLEAR(handle);
+        }
+        return handle;
+    }
+    Py_INCREF(handle);                        /* the inbox's */
+    hl_inbox_push(&loop->inbox, &h->inbox_link);
+    hl_loop_wake(loop);
+    return handle;
+}
+
+int
+hl_loop_drain_inbox(HLLoop *loop)
+{
+    HLInboxLink *link = hl_inbox_take(&loop->inbox);
+    int rc = 0;
+    while (link != NULL) {
+        HLInboxLink *next = link->next;
+        HLHandle *h = (HLHandle *)((char *)link - offsetof(HLHandle, inbox_link));
+        PyObject *handle = hl_handle_object(h);
+        if (rc == 0) {
+            rc = hl_ready_push(&loop->ready, handle, NULL, HL_RUN_HANDLE);
+        }
+        Py_DECREF(handle);
+        link = next;
+    }
+    return rc;
+}
+
+/* For handles that asyncio's Python code made, such as those of signal handlers. */
+static PyObject *
+loop_add_callback(PyObject *self, PyObject *handle)
+{
+    HLLoop *loop = (HLLoop *)self;
+    bool ours = Py_TYPE(handle) == loop->st->HandleType || Py_TYPE(handle) == loop->st->TimerHandleType;
+    if (!ours && !PyObject_TypeCheck(handle, (PyTypeObject *)loop->st->StockHandle)) {
+        PyErr_Format(PyExc_TypeError, "an asyncio.Handle was expected, got %R", handle);
+        return NULL;
+    }
+    if (hl_ready_push(&loop->ready, handle, NULL, ours ? HL_RUN_HANDLE : HL_RUN_FOREIGN) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+loop_write_to_self(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    hl_loop_wake((HLLoop *)self);
+    Py_RETURN_NONE;
+}
+
+/* ---- Timers ---- */
+
+static PyObject *
+schedule_timer(HLLoop *loop, PyObject *when, const CallArguments *call)
+{
+    double deadline = PyFloat_AsDouble(when);
+    if (deadline == -1.0 && PyErr_Occurred()) {
+        return NULL;
+    }
+    PyObject *handle = hl_timer_handle_new(loop, when, call->callback, call->args, call->nargs, call->context);
+    if (handle == NULL) {
+        return NULL;
+    }
+    /* asyncio's comparisons make NaN due at once. */
+    if (hl_heap_push(&loop->timers, isnan(deadline) ? -INFINITY : deadline, handle,
+                     &hl_handle(handle)->heap_index) < 0) {
+        Py_CLEAR(handle);
+    }
+    return handle;
+}
+
+static PyObject *
+deadline_after(HLLoop *loop, PyObject *delay)
+{
+    double now;
+    if (hl_loop_time(loop, &now) < 0) {
+        return NULL;
+    }
+    if (PyFloat_CheckExact(delay)) {
+        return PyFloat_FromDouble(now + PyFloat_AS_DOUBLE(delay));
+    }
+    PyObject *time = PyFloat_FromDouble(now);
+    PyObject *when = time != NULL ? PyNumber_Add(time, delay) : NULL;
+    Py_XDECREF(time);
+    return when;
+}
+
+static PyObject *
+loop_call_later(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    HLLoop *loop = (HLLoop *)self;
+    CallArguments call;
+    if (parse_call(loop->st, "call_later", args, nargs, kwnames, loop->st->name.delay, &call) < 0) {
+        return NULL;
+    }
+    if (call.first == Py_None) {
+        PyErr_SetString(PyExc_TypeError, "delay must not be None");
+        return NULL;
+    }
+    PyObject *when = deadline_after(loop, call.first);
+    PyObject *handle = NULL;
+    if (when != NULL && check_call(loop, call.callback, "call_at", true) == 0) {
+        handle = schedule_timer(loop, when, &call);
+    }
+    Py_XDECREF(when);
+    return handle;
+}
+
+static PyObject *
+loop_call_at(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    HLLoop *loop = (HLLoop *)self;
+    CallArguments call;
+    if (parse_call(loop->st, "call_at", args, nargs, kwnames, loop->st->name.when, &call) < 0) {
+        return NULL;
+    }
+    if (call.first == Py_None) {
+        PyErr_SetString(PyExc_TypeError, "when cannot be None");
+        return NULL;
+    }
+    return check_call(loop, call.callback, "call_at", true) < 0 ? NULL
+                                                                : schedule_timer(loop, call.first, &call);
+}
+
+void
+hl_loop_forget_timer(HLLoop *loop, PyObject *handle)
+{
+    size_t i = hl_handle(handle)->heap_index;
+    if (i < loop->timers.length && loop->timers.timers[i].handle == handle) {
+        Py_DECREF(hl_heap_remove(&loop->timers, i));
+    }
+}
+
+/* asyncio.TimerHandle.cancel() tells its loop. */
+static PyObject *
+loop_timer_handle_cancelled(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(handle))
+{
+    Py_RETURN_NONE;
+}
+
+void
+hl_loop_clear_queues(HLLoop *loop)
+{
+    hl_loop_drain_inbox(loop);
+    PyErr_Clear();
+    while (loop->ready.length > 0) {
+        HLEntry entry = hl_ready_pop(&loop->ready);
+        Py_DECREF(hl_entry_object(&entry));
+        Py_XDECREF(entry.arg);
+    }
+    while (loop->timers.length > 0) {
+        Py_DECREF(hl_heap_remove(&loop->timers, loop->timers.length - 1));
+    }
+}
+
+/* ---- Futures and tasks ---- */
+
+static PyObject *
+loop_create_future(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return hl_future_new((HLLoop *)self);
+}
+
+/* Task factories and bad arguments are asyncio's business, which differs by version. */
+static PyObject *
+create_task_as_asyncio(HLLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *method = PyObject_GetAttrString(loop->st->BaseEventLoop, "create_task");
+    Py_ssize_t total = nargs + (kwnames != NULL ? PyTuple_GET_SIZE(kwnames) : 0);
+    PyObject **stack = PyMem_Malloc((size_t)(total + 1) * sizeof(PyObject *));
+    PyObject *task = NULL;
+    if (stack == NULL) {
+        PyErr_NoMemory();
+    }
+    else if (method != NULL) {
+        stack[0] = (PyObject *)loop;
+        memcpy(stack + 1, args, (size_t)total * sizeof(PyObject *));
+        task = PyObject_Vectorcall(method, stack, (size_t)nargs + 1, kwnames);
+    }
+    PyMem_Free(stack);
+    Py_XDECREF(method);
+    return task;
+}
+
+/* Task(coro, loop=self, **keywords), for what the short way does not do. */
+static PyObject *
+create_task_by_type(HLLoop *loop, PyObject *coro, PyObject *name, PyObject *context, PyObject *eager)
+{
+    PyObject *args = PyTuple_Pack(1, coro);
+    PyObject *kwargs = PyDict_New();
+    PyObject *task = NULL;
+    HLNames *names = &loop->st->name;
+    if (args != NULL && kwargs != NULL
+        && PyDict_SetItem(kwargs, names->loop, (PyObject *)loop) == 0
+        && (name == NULL || PyDict_SetItem(kwargs, names->name, name) == 0)
+        && (context == NULL || PyDict_SetItem(kwargs, names->context, context) == 0)
+        && (eager == NULL || PyDict_SetItem(kwargs, names->eager_start, eager) == 0)) {
+        task = PyObject_Call((PyObject *)loop->st->TaskType, args, kwargs);
+    }
+    Py_XDECREF(args);
+    Py_XDECREF(kwargs);
+    return task;
+}
+
+static const char *const create_task_names[] = {"coro", "name", "context", NULL};
+static const HLParameters create_task_parameters = {"create_task", create_task_names, 1, 1};
+static const char *const create_task_eager_names[] = {"coro", "name", "context", "eager_start", NULL};
+static const HLParameters create_task_eager_parameters = {"create_task", create_task_eager_names, 1, 1};
+
+static PyObject *
+loop_create_task(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    HLLoop *loop = (HLLoop *)self;
+    if (loop->task_factory != NULL) {
+        return create_task_as_asyncio(loop, args, nargs, kwnames);
+    }
+    PyObject *values[4] = {NULL};
+    const HLParameters *parameters =
+        loop->st->create_task_takes_kwargs ? &create_task_eager_parameters : &create_task_parameters;
+    if (hl_parse(parameters, args, nargs, kwnames, values) < 0 || hl_loop_check_closed(loop) < 0) {
+        return NULL;
+    }
+    if (values[3] != NULL || !hl_loop_is_plain(loop)) {
+        return create_task_by_type(loop, values[0], values[1], values[2], values[3]);
+    }
+    PyObject *task = hl_task_new(loop, values[0], values[1], values[2]);
+    if (task != NULL && hl_ready_push(&loop->ready, task, NULL, HL_STEP_TASK) < 0) {
+        Py_CLEAR(task);
+    }
+    return task;
+}
+
+/* ---- Table ---- */
+
+#define KEYWORD_METHOD(function) \
+    (PyCFunction)(void (*)(void))function, METH_FASTCALL | METH_KEYWORDS
+
+#if PY_VERSION_HEX >= 0x030E0000
+#define CREATE_TASK_SIGNATURE "create_task($self, coro, **kwargs)\n--\n\n"
+#else
+#define CREATE_TASK_SIGNATURE "create_task($self, coro, *, name=None, context=None)\n--\n\n"
+#endif
+
+PyMethodDef hl_schedule_methods[] = {
+    {"call_soon", KEYWORD_METHOD(loop_call_soon),
+     "call_soon($self, callback, *args, context=None)\n--\n\n"
+     "Call callback(*args) in the next turn; return its Handle."},
+    {"call_soon_threadsafe", KEYWORD_METHOD(loop_call_soon_threadsafe),
+     "call_soon_threadsafe($self, callback, *args, context=None)\n--\n\n"
+     "As call_soon(), from any thread."},
+    {"call_later", KEYWORD_METHOD(loop_call_later),
+     "call_later($self, delay, callback, *args, context=None)\n--\n\n"
+     "Call callback(*args) in delay seconds, never early; return its TimerHandle."},
+    {"call_at", KEYWORD_METHOD(loop_call_at),
+     "call_at($self, when, callback, *args, context=None)\n--\n\n"
+     "As call_later(), at a time of loop.time()."},
+    {"create_future", loop_create_future, METH_NOARGS,
+     "create_future($self, /)\n--\n\nReturn a new Future of this loop."},
+    {"create_task", KEYWORD_METHOD(loop_create_task),
+     CREATE_TASK_SIGNATURE "Wrap a coroutine in a Task and schedule it; return the task."},
+    {"_add_callback", loop_add_callback, METH_O,
+     "_add_callback($self, handle, /)\n--\n\nQueue an asyncio.Handle."},
+    {"_write_to_self", loop_write_to_self, METH_NOARGS,
+     "_write_to_self($self, /)\n--\n\nWake the loop."},
+    {"_timer_handle_cancelled", loop_timer_handle_cancelled, METH_O,
+     "_timer_handle_cancelled($self, handle, /)\n--\n\nDo nothing: our timers leave at once."},
+    {NULL, NULL, 0, NULL},
+};

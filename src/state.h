@@ -1,0 +1,120 @@
+/* What the module knows: its types, interned names and the parts of asyncio it calls.
+   One state for each interpreter that imports hotloop._core. */
+#ifndef HL_STATE_H
+#define HL_STATE_H
+
+#include <Python.h>
+
+/* Interned names, as X(identifier): hl_name->identifier is the string "identifier". */
+#define HL_NAMES(X)                                                                              \
+    X(_asyncgen_finalizer_hook) X(_asyncgen_firstiter_hook) X(_asyncio_future_blocking)          \
+    X(_current_handle) X(_check_callback) X(_loop) X(_process_self_data) X(_signal_handlers)     \
+    X(_timer_handle_cancelled) X(_set_coroutine_origin_tracking) X(_coro) X(_wakeup)             \
+    X(add_done_callback) X(call_exception_handler) X(call_later) X(call_soon) X(call_soon_threadsafe)     \
+    X(callback) X(cancel) X(close) X(context) X(coro) X(debug) X(delay) X(discard) X(eager_start) \
+    X(exception) X(finalizer) X(firstiter) X(future) X(get_debug) X(get_loop) X(handle)          \
+    X(is_running) X(loop) X(message) X(msg) X(name) X(result) X(run) X(send) X(slow_callback_duration)    \
+    X(source_traceback) X(task) X(throw) X(time) X(warning) X(when) X(with_traceback)
+
+typedef struct {
+#define X(identifier) PyObject *identifier;
+    HL_NAMES(X)
+#undef X
+} HLNames;
+
+/* Callables and types of the standard library, as X(field, module, attribute). */
+#define HL_IMPORTS(X)                                                                            \
+    X(StockFuture, "_asyncio", "Future")                                                         \
+    X(StockTask, "_asyncio", "Task")                                                             \
+    X(StockHandle, "asyncio", "Handle")                                                          \
+    X(StockTimerHandle, "asyncio", "TimerHandle")                                                \
+    X(BaseEventLoop, "asyncio", "BaseEventLoop")                                                 \
+    X(CancelledError, "asyncio", "CancelledError")                                               \
+    X(InvalidStateError, "asyncio", "InvalidStateError")                                         \
+    X(Context, "contextvars", "Context")                                                         \
+    X(enter_task, "_asyncio", "_enter_task")                                                     \
+    X(leave_task, "_asyncio", "_leave_task")                                                     \
+    X(register_task, "_asyncio", "_register_task")                                               \
+    X(unregister_task, "_asyncio", "_unregister_task")                                           \
+    X(get_running_loop, "_asyncio", "_get_running_loop")                                         \
+    X(set_running_loop, "_asyncio", "_set_running_loop")                                         \
+    X(iscoroutine, "asyncio", "iscoroutine")                                                     \
+    X(extract_stack, "asyncio.format_helpers", "extract_stack")                                  \
+    X(format_callback_source, "asyncio.format_helpers", "_format_callback_source")               \
+    X(format_handle, "asyncio.base_events", "_format_handle")                                    \
+    X(future_repr, "asyncio.base_futures", "_future_repr")                                       \
+    X(task_repr, "asyncio.base_tasks", "_task_repr")                                             \
+    X(task_get_stack, "asyncio.base_tasks", "_task_get_stack")                                   \
+    X(task_print_stack, "asyncio.base_tasks", "_task_print_stack")                               \
+    X(logger, "asyncio.log", "logger")                                                           \
+    X(GenericAlias, "types", "GenericAlias")                                                     \
+    X(get_asyncgen_hooks, "sys", "get_asyncgen_hooks")                                           \
+    X(set_asyncgen_hooks, "sys", "set_asyncgen_hooks")                                           \
+    X(set_wakeup_fd, "signal", "set_wakeup_fd")                                                  \
+    X(main_thread, "threading", "main_thread")
+
+/* The same, where the running Python may lack them: NULL then. */
+#define HL_OPTIONAL_IMPORTS(X)                                                                   \
+    X(get_event_loop, "asyncio.events", "_get_event_loop")        /* until 3.11 */               \
+    X(get_event_loop_312, "asyncio.events", "get_event_loop")                                    \
+    X(swap_current_task, "_asyncio", "_swap_current_task")        /* since 3.12 */               \
+    X(current_tasks, "_asyncio", "_current_tasks")                /* a dict until 3.13 */        \
+    X(scheduled_tasks, "_asyncio", "_scheduled_tasks")            /* a WeakSet since 3.12 */     \
+    X(all_tasks_weakset, "_asyncio", "_all_tasks")                /* the same in 3.11 */         \
+    X(register_eager_task, "_asyncio", "_register_eager_task")    /* since 3.12 */               \
+    X(unregister_eager_task, "_asyncio", "_unregister_eager_task")                               \
+    X(add_to_awaited_by, "_asyncio", "future_add_to_awaited_by")  /* since 3.14 */               \
+    X(discard_from_awaited_by, "_asyncio", "future_discard_from_awaited_by")
+
+/* Bounded lists of dead objects that keep their memory. */
+#define HL_FREE_MAX 256
+
+typedef struct {
+    PyObject *objects[HL_FREE_MAX];
+    int length;
+} HLFreeList;
+
+/* Where a stock Task keeps what an outside debugger reads (see introspect.c). */
+typedef struct {
+    Py_ssize_t coro;          /* offsets into a Task, or 0 for not found */
+    Py_ssize_t name;
+    Py_ssize_t awaited_by;
+    Py_ssize_t flags;         /* one flag byte that tells a Task from a Future */
+    unsigned char flags_value;
+} HLTaskLayout;
+
+typedef struct HLState {
+    PyTypeObject *LoopType;
+    PyTypeObject *HandleType;
+    PyTypeObject *TimerHandleType;
+    PyTypeObject *FutureType;
+    PyTypeObject *TaskType;
+    PyTypeObject *AwaitIteratorType;
+    HLNames name;
+#define X(field, module, attribute) PyObject *field;
+    HL_IMPORTS(X)
+    HL_OPTIONAL_IMPORTS(X)
+#undef X
+    PyObject *context_kwname;         /* ("context",) */
+    PyObject *registry;               /* the set behind the WeakSet of tasks, or NULL */
+    int format_takes_debug;           /* _format_callback_source(..., debug=) */
+    int create_task_takes_kwargs;     /* BaseEventLoop.create_task(coro, **kwargs) */
+    HLTaskLayout layout;
+    unsigned long long last_task_number;
+    HLFreeList free_handles;
+    HLFreeList free_timer_handles;
+    HLFreeList free_futures;
+    HLFreeList free_iterators;
+} HLState;
+
+extern struct PyModuleDef hl_module_def;
+
+/* The state of the module that made the type or one of its bases.  Never NULL for our types. */
+static inline HLState *
+hl_state_of_type(PyTypeObject *type)
+{
+    PyObject *module = PyType_GetModuleByDef(type, &hl_module_def);
+    return module != NULL ? PyModule_GetState(module) : NULL;
+}
+
+#endif

@@ -1,0 +1,575 @@
+/* Task: a subtype of _asyncio.Task that drives a coroutine; see step.c for the driving.
+
+   The payload (HLTask) begins with a future's, and lies at the same offset, so that Task shares
+   Future's methods.  States: as a future's; a pending task is either queued (the ready ring or a
+   Handle owns a reference), waiting (fut_waiter set; the future's callback slot owns the
+   reference), or running.  Threads: everything needs the GIL.
+
+   asyncio.all_tasks() finds a task through its registration, see introspect.c. */
+
+#include "hotloop.h"
+
+bool
+hl_is_task(HLState *st, PyObject *self)
+{
+    return Py_TYPE(self) == st->TaskType || PyType_IsSubtype(Py_TYPE(self), st->TaskType);
+}
+
+/* ---- Making ---- */
+
+static int
+check_coroutine(HLState *st, PyObject *coro)
+{
+    if (PyCoro_CheckExact(coro)) {
+        return 0;
+    }
+    PyObject *answer = PyObject_CallOneArg(st->iscoroutine, coro);
+    int is_coroutine = answer != NULL ? PyObject_IsTrue(answer) : -1;
+    Py_XDECREF(answer);
+    if (is_coroutine == 0) {
+        PyErr_Format(PyExc_TypeError, "a coroutine was expected, got %R", coro);
+    }
+    return is_coroutine > 0 ? 0 : -1;
+}
+
+static PyObject *
+make_name(HLState *st, PyObject *name)
+{
+    if (name == NULL || name == Py_None) {
+        return PyLong_FromUnsignedLongLong(++st->last_task_number);
+    }
+    return PyUnicode_CheckExact(name) ? Py_NewRef(name) : PyObject_Str(name);
+}
+
+static PyObject *
+make_context(PyObject *context)
+{
+    if (context == NULL || context == Py_None) {
+        return PyContext_CopyCurrent();
+    }
+    if (!PyContext_CheckExact(context)) {
+        return PyErr_Format(PyExc_TypeError, "a contextvars.Context was expected, got %s",
+                            Py_TYPE(context)->tp_name);
+    }
+    return Py_NewRef(context);
+}
+
+/* Everything but scheduling: coro, name and context are new here. */
+static int
+task_fill(PyObject *self, PyObject *coro, PyObject *name, PyObject *context)
+{
+    HLTask *t = hl_task(self);
+    HLState *st = t->future.st;
+    if (check_coroutine(st, coro) < 0) {
+        return -1;
+    }
+    PyObject *new_context = make_context(context);
+    PyObject *new_name = new_context != NULL ? make_name(st, name) : NULL;
+    if (new_name == NULL) {
+        Py_XDECREF(new_context);
+        return -1;
+    }
+    Py_XSETREF(t->context, new_context);
+    Py_XSETREF(t->name, new_name);
+    Py_XSETREF(t->coro, Py_NewRef(coro));
+    Py_CLEAR(t->fut_waiter);
+    t->must_cancel = false;
+    t->num_cancels_requested = 0;
+    t->log_destroy_pending = true;
+    hl_task_show_coro(self);
+    hl_task_show_name(self);
+    return 0;
+}
+
+PyObject *
+hl_task_new(HLLoop *loop, PyObject *coro, PyObject *name, PyObject *context)
+{
+    HLState *st = loop->st;
+    PyObject *self = st->TaskType->tp_alloc(st->TaskType, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    HLTask *t = hl_task(self);
+    t->future.st = st;
+    t->future.is_task = true;
+    t->future.native_loop = true;
+    t->future.loop = Py_NewRef((PyObject *)loop);
+    if ((loop->debug && hl_capture_stack(st, t->future.loop, &t->future.source_traceback) < 0)
+        || task_fill(self, coro, name, context) < 0 || hl_task_register(self) < 0) {
+        Py_CLEAR(self);
+    }
+    return self;
+}
+
+#if PY_VERSION_HEX >= 0x030C0000
+static const char *const init_names[] = {"coro", "loop", "name", "context", "eager_start", NULL};
+#else
+static const char *const init_names[] = {"coro", "loop", "name", "context", NULL};
+#endif
+static const HLParameters init_parameters = {"Task", init_names, 1, 1};
+
+static int
+wants_eager_start(HLState *st, PyObject *loop, PyObject *eager_start)
+{
+    int eager = eager_start != NULL ? PyObject_IsTrue(eager_start) : 0;
+    if (eager <= 0) {
+        return eager;
+    }
+    PyObject *running = PyObject_CallMethodNoArgs(loop, st->name.is_running);
+    eager = running != NULL ? PyObject_IsTrue(running) : -1;
+    Py_XDECREF(running);
+    return eager;
+}
+
+static int
+task_tp_init(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    PyObject *values[5] = {NULL};
+    HLTask *t = hl_task(self);
+    if (hl_parse_init(&init_parameters, args, kwargs, values) < 0) {
+        return -1;
+    }
+    if (t->future.loop != NULL) {
+        PyErr_Format(PyExc_RuntimeError, "%s object is already initialized", Py_TYPE(self)->tp_name);
+        return -1;
+    }
+    if (hl_future_init(self, values[1]) < 0 || task_fill(self, values[0], values[2], values[3]) < 0) {
+        return -1;
+    }
+    int eager = wants_eager_start(t->future.st, t->future.loop, values[4]);
+    if (eager > 0) {
+        return hl_task_start_eagerly(self);
+    }
+    if (eager < 0 || hl_task_schedule_step(self, NULL) < 0) {
+        t->log_destroy_pending = false;
+        return -1;
+    }
+    return hl_task_register(self);
+}
+
+/* ---- Cancelling ---- */
+
+/* fut.cancel(msg=message) for whatever the task waits for.  1, 0 or -1. */
+static int
+cancel_waiter(HLState *st, PyObject *waiter, PyObject *message)
+{
+    if (Py_TYPE(waiter) == st->FutureType) {
+        return hl_future_cancel(waiter, message);
+    }
+    if (Py_TYPE(waiter) == st->TaskType) {
+        return hl_task_cancel(waiter, message);
+    }
+    PyObject *kwargs = PyDict_New();
+    PyObject *method = PyObject_GetAttr(waiter, st->name.cancel);
+    PyObject *args = PyTuple_New(0);
+    PyObject *answer = NULL;
+    if (kwargs != NULL && method != NULL && args != NULL
+        && PyDict_SetItem(kwargs, st->name.msg, message != NULL ? message : Py_None) == 0) {
+        answer = PyObject_Call(method, args, kwargs);
+    }
+    int cancelled = answer != NULL ? PyObject_IsTrue(answer) : -1;
+    Py_XDECREF(answer);
+    Py_XDECREF(args);
+    Py_XDECREF(method);
+    Py_XDECREF(kwargs);
+    return cancelled;
+}
+
+int
+hl_task_cancel_waiter(PyObject *self, PyObject *message)
+{
+    HLTask *t = hl_task(self);
+    if (t->fut_waiter == NULL) {
+        return 0;
+    }
+    PyObject *waiter = Py_NewRef(t->fut_waiter);
+    int cancelled = cancel_waiter(t->future.st, waiter, message);
+    Py_DECREF(waiter);
+    return cancelled;
+}
+
+int
+hl_task_cancel(PyObject *self, PyObject *message)
+{
+    HLTask *t = hl_task(self);
+    t->future.log_traceback = false;
+    if (t->future.state != HL_PENDING) {
+        return 0;
+    }
+    t->num_cancels_requested++;
+    int cancelled = hl_task_cancel_waiter(self, message);
+    if (cancelled != 0) {
+        return cancelled;
+    }
+    t->must_cancel = true;
+    Py_XSETREF(t->future.cancel_message, message == Py_None ? NULL : Py_XNewRef(message));
+    return 1;
+}
+
+static const char *const cancel_names[] = {"msg", NULL};
+static const HLParameters cancel_parameters = {"cancel", cancel_names, 1, 0};
+
+static PyObject *
+task_cancel(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *message;
+    if (hl_future_ensure_alive(hl_future(self)) < 0
+        || hl_parse(&cancel_parameters, args, nargs, kwnames, &message) < 0) {
+        return NULL;
+    }
+    int cancelled = hl_task_cancel(self, message);
+    return cancelled < 0 ? NULL : PyBool_FromLong(cancelled);
+}
+
+static PyObject *
+task_cancelling(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyLong_FromLong(hl_task(self)->num_cancels_requested);
+}
+
+static PyObject *
+task_uncancel(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    HLTask *t = hl_task(self);
+    if (t->num_cancels_requested > 0) {
+        t->num_cancels_requested--;
+#if PY_VERSION_HEX >= 0x030D0000
+        if (t->num_cancels_requested == 0) {
+            t->must_cancel = false;
+        }
+#endif
+    }
+    return PyLong_FromLong(t->num_cancels_requested);
+}
+
+/* ---- Other methods ---- */
+
+PyObject *
+hl_task_name(HLTask *t)
+{
+    if (t->name == NULL) {
+        return Py_NewRef(Py_None);
+    }
+    return PyLong_CheckExact(t->name) ? PyUnicode_FromFormat("Task-%S", t->name)
+                                      : Py_NewRef(t->name);
+}
+
+static PyObject *
+task_get_name(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return hl_task_name(hl_task(self));
+}
+
+static PyObject *
+task_set_name(PyObject *self, PyObject *value)
+{
+    PyObject *name = PyUnicode_CheckExact(value) ? Py_NewRef(value) : PyObject_Str(value);
+    if (name == NULL) {
+        return NULL;
+    }
+    Py_XSETREF(hl_task(self)->name, name);
+    hl_task_show_name(self);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+task_get_coro(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *coro = hl_task(self)->coro;
+    return Py_NewRef(coro != NULL ? coro : Py_None);
+}
+
+#if PY_VERSION_HEX >= 0x030C0000
+static PyObject *
+task_get_context(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *context = hl_task(self)->context;
+    return Py_NewRef(context != NULL ? context : Py_None);
+}
+#endif
+
+static PyObject *
+task_refuse(PyObject *Py_UNUSED(self), const char *operation)
+{
+    return PyErr_Format(PyExc_RuntimeError, "Task does not support %s operation", operation);
+}
+
+static PyObject *
+task_set_result(PyObject *self, PyObject *Py_UNUSED(value))
+{
+    return task_refuse(self, "set_result");
+}
+
+static PyObject *
+task_set_exception(PyObject *self, PyObject *Py_UNUSED(value))
+{
+    return task_refuse(self, "set_exception");
+}
+
+static const char *const get_stack_names[] = {"limit", NULL};
+static const HLParameters get_stack_parameters = {"get_stack", get_stack_names, 0, 0};
+static const char *const print_stack_names[] = {"limit", "file", NULL};
+static const HLParameters print_stack_parameters = {"print_stack", print_stack_names, 0, 0};
+
+static PyObject *
+or_none(PyObject *value)
+{
+    return value != NULL ? value : Py_None;
+}
+
+static PyObject *
+task_get_stack(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *limit;
+    if (hl_parse(&get_stack_parameters, args, nargs, kwnames, &limit) < 0) {
+        return NULL;
+    }
+    return PyObject_CallFunctionObjArgs(hl_future(self)->st->task_get_stack, self, or_none(limit), NULL);
+}
+
+static PyObject *
+task_print_stack(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *values[2];
+    if (hl_parse(&print_stack_parameters, args, nargs, kwnames, values) < 0) {
+        return NULL;
+    }
+    return PyObject_CallFunctionObjArgs(hl_future(self)->st->task_print_stack, self,
+                                        or_none(values[0]), or_none(values[1]), NULL);
+}
+
+/* ---- Attributes ---- */
+
+/* The owned field at this offset of HLTask, or None. */
+static PyObject *
+task_get_field(PyObject *self, void *closure)
+{
+    PyObject *value = *(PyObject **)((char *)hl_task(self) + (size_t)closure);
+    return Py_NewRef(value != NULL ? value : Py_None);
+}
+
+static PyObject *
+task_get_must_cancel(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(hl_task(self)->must_cancel);
+}
+
+static PyObject *
+task_get_log_destroy_pending(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(hl_task(self)->log_destroy_pending);
+}
+
+static int
+task_set_log_destroy_pending(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    if (value == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "cannot delete attribute");
+        return -1;
+    }
+    int truth = PyObject_IsTrue(value);
+    hl_task(self)->log_destroy_pending = truth > 0;
+    return truth < 0 ? -1 : 0;
+}
+
+/* ---- Life ---- */
+
+static int
+task_tp_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    HLTask *t = hl_task(self);
+    if (t->future.st == NULL) {
+        return 0;
+    }
+    int rc = hl_future_traverse_payload(self, visit, arg);
+    if (rc != 0) {
+        return rc;
+    }
+    Py_VISIT(t->coro);
+    Py_VISIT(t->context);
+    Py_VISIT(t->fut_waiter);
+    Py_VISIT(t->name);
+    return ((PyTypeObject *)t->future.st->StockTask)->tp_traverse(self, visit, arg);
+}
+
+static void
+task_clear_payload(PyObject *self)
+{
+    HLTask *t = hl_task(self);
+    Py_CLEAR(t->coro);
+    Py_CLEAR(t->context);
+    Py_CLEAR(t->fut_waiter);
+    Py_CLEAR(t->name);
+    hl_future_clear_payload(self);
+}
+
+static int
+task_tp_clear(PyObject *self)
+{
+    HLState *st = hl_future(self)->st;
+    task_clear_payload(self);
+    return st != NULL ? ((PyTypeObject *)st->StockTask)->tp_clear(self) : 0;
+}
+
+static void
+task_finalize(PyObject *self)
+{
+    HLTask *t = hl_task(self);
+    HLState *st = t->future.st;
+    if (t->future.state == HL_PENDING && t->log_destroy_pending && t->future.loop != NULL) {
+        PyObject *pending = hl_take_exception();
+        PyObject *message = PyUnicode_FromString("Task was destroyed but it is pending!");
+        if (message == NULL
+            || hl_report(st, t->future.loop, message, NULL, "task", self,
+                         t->future.source_traceback) < 0) {
+            PyErr_WriteUnraisable(self);
+        }
+        Py_XDECREF(message);
+        hl_give_exception(pending);
+    }
+    hl_future_finalize(self);
+}
+
+static void
+task_tp_dealloc(PyObject *self)
+{
+    if (PyObject_CallFinalizerFromDealloc(self) < 0) {
+        return;
+    }
+    PyTypeObject *type = Py_TYPE(self);
+    HLState *st = hl_state_of_type(type);
+    PyObject_GC_UnTrack(self);
+    hl_task_unregister(self);
+    task_clear_payload(self);
+    PyObject_GC_Track(self);
+    ((PyTypeObject *)st->StockTask)->tp_dealloc(self);
+#if PY_VERSION_HEX < 0x030C0000
+    Py_DECREF(type);              /* the static base type of 3.11 leaves that to its subtypes */
+#endif
+}
+
+/* ---- Tables ---- */
+
+#define FASTCALL_KEYWORDS (METH_FASTCALL | METH_KEYWORDS)
+#define KEYWORD_METHOD(function) (PyCFunction)(void (*)(void))function, FASTCALL_KEYWORDS
+#define FIELD(name) (void *)offsetof(HLTask, name)
+
+static PyMethodDef task_methods[] = {
+    {"cancel", KEYWORD_METHOD(task_cancel),
+     "cancel($self, /, msg=None)\n--\n\nThrow CancelledError into the coroutine at its next step.\n\n"
+     "Returns False if the task is done already."},
+    {"cancelling", task_cancelling, METH_NOARGS,
+     "cancelling($self, /)\n--\n\nReturn the number of cancel() calls less uncancel() calls."},
+    {"uncancel", task_uncancel, METH_NOARGS,
+     "uncancel($self, /)\n--\n\nTake one cancel() back; return how many remain."},
+    {"get_name", task_get_name, METH_NOARGS, "get_name($self, /)\n--\n\nReturn the task's name."},
+    {"set_name", task_set_name, METH_O,
+     "set_name($self, value, /)\n--\n\nSet the task's name to str(value)."},
+    {"get_coro", task_get_coro, METH_NOARGS,
+     "get_coro($self, /)\n--\n\nReturn the coroutine that the task wraps."},
+#if PY_VERSION_HEX >= 0x030C0000
+    {"get_context", task_get_context, METH_NOARGS,
+     "get_context($self, /)\n--\n\nReturn the contextvars.Context the coroutine runs in."},
+#endif
+    {"get_stack", KEYWORD_METHOD(task_get_stack),
+     "get_stack($self, /, *, limit=None)\n--\n\n"
+     "Return the frames of the suspended coroutine, or of the traceback of its exception."},
+    {"print_stack", KEYWORD_METHOD(task_print_stack),
+     "print_stack($self, /, *, limit=None, file=None)\n--\n\n"
+     "Print what get_stack() returns, to stderr by default."},
+    {"set_result", task_set_result, METH_O,
+     "set_result($self, result, /)\n--\n\nRaise RuntimeError: only the coroutine ends a task."},
+    {"set_exception", task_set_exception, METH_O,
+     "set_exception($self, exception, /)\n--\n\nRaise RuntimeError: only the coroutine ends a task."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef task_getset[] = {
+    {"_coro", task_get_field, NULL, NULL, FIELD(coro)},
+    {"_fut_waiter", task_get_field, NULL, NULL, FIELD(fut_waiter)},
+    {"_must_cancel", task_get_must_cancel, NULL, NULL, NULL},
+    {"_log_destroy_pending", task_get_log_destroy_pending, task_set_log_destroy_pending, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+#if PY_VERSION_HEX >= 0x030C0000
+#define TASK_EAGER_SIGNATURE ", eager_start=False"
+#else
+#define TASK_EAGER_SIGNATURE ""
+#endif
+
+static PyType_Slot task_slots[] = {
+    {Py_tp_doc, "Task(coro, *, loop=None, name=None, context=None" TASK_EAGER_SIGNATURE ")\n--\n\n"
+                "A coroutine driven by a loop; see asyncio.Task."},
+    {Py_tp_new, hl_future_tp_new},
+    {Py_tp_init, task_tp_init},
+    {Py_tp_repr, hl_future_repr},
+    {Py_tp_iter, hl_future_await},
+    {Py_am_await, hl_future_await},
+    {Py_tp_traverse, task_tp_traverse},
+    {Py_tp_clear, task_tp_clear},
+    {Py_tp_finalize, task_finalize},
+    {Py_tp_dealloc, task_tp_dealloc},
+    {Py_tp_methods, task_methods},
+    {Py_tp_getset, task_getset},
+    {0, NULL},
+};
+
+static int
+add_member(PyTypeObject *type, const char *name, PyObject *descriptor)
+{
+    int rc = descriptor != NULL ? PyObject_SetAttrString((PyObject *)type, name, descriptor) : -1;
+    Py_XDECREF(descriptor);
+    return rc;
+}
+
+static bool
+has_own_method(const char *name)
+{
+    for (PyMethodDef *method = task_methods; method->ml_name != NULL; method++) {
+        if (strcmp(method->ml_name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Task derives from _asyncio.Task and so cannot derive from hotloop.Future as well; it gets
+   Future's methods and attributes by hand. */
+static int
+add_future_members(PyTypeObject *type)
+{
+    for (PyMethodDef *method = hl_future_methods; method->ml_name != NULL; method++) {
+        if (has_own_method(method->ml_name)) {
+            continue;
+        }
+        PyObject *descriptor = method->ml_flags & METH_CLASS ? PyDescr_NewClassMethod(type, method)
+                                                             : PyDescr_NewMethod(type, method);
+        if (add_member(type, method->ml_name, descriptor) < 0) {
+            return -1;
+        }
+    }
+    for (PyGetSetDef *getset = hl_future_getset; getset->name != NULL; getset++) {
+        if (add_member(type, getset->name, PyDescr_NewGetSet(type, getset)) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+int
+hl_task_setup(PyObject *module, HLState *st)
+{
+    PyType_Spec spec = {
+        "hotloop.Task",
+        (int)(hl_future_offset + (Py_ssize_t)sizeof(HLTask)),
+        0,
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+        task_slots,
+    };
+    st->TaskType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &spec, st->StockTask);
+    if (st->TaskType == NULL || add_future_members(st->TaskType) < 0) {
+        return -1;
+    }
+    return PyModule_AddType(module, st->TaskType);
+}

@@ -1,0 +1,168 @@
+/* Signals: libuv's poll retries EINTR, so a signal alone does not end it.  While the main thread
+   runs a loop, the loop owns signal.set_wakeup_fd: a pipe, made when first needed, to which
+   CPython's C-level handler writes the signal's number.  The previous descriptor is put back
+   when the run ends.
+
+   asyncio's add_signal_handler() (inherited) sets the wake-up descriptor to self._csock, which is
+   this pipe as well, and leaves it set until the last handler is removed. */
+
+#include "hotloop.h"
+#include <fcntl.h>
+#include <unistd.h>
+
+static void
+on_signal(uv_poll_t *poll, int Py_UNUSED(status), int Py_UNUSED(events))
+{
+    HLLoop *loop = poll->data;
+    ssize_t n = read(loop->signal_fds[0], loop->signal_numbers, sizeof(loop->signal_numbers));
+    loop->signal_count = n > 0 ? (int)n : 0;
+}
+
+static int
+open_pipe(HLLoop *loop)
+{
+    int fds[2];
+    int rc = uv_pipe(fds, UV_NONBLOCK_PIPE, UV_NONBLOCK_PIPE);
+    if (rc == 0) {
+        fcntl(fds[0], F_SETFD, FD_CLOEXEC);
+        fcntl(fds[1], F_SETFD, FD_CLOEXEC);
+        rc = uv_poll_init(&loop->uv, &loop->signal_poll, fds[0]);
+        if (rc < 0) {
+            close(fds[0]);
+            close(fds[1]);
+        }
+    }
+    if (rc < 0) {
+        hl_set_uv_error(rc);
+        return -1;
+    }
+    loop->signal_fds[0] = fds[0];
+    loop->signal_fds[1] = fds[1];
+    loop->signal_poll.data = loop;
+    uv_poll_start(&loop->signal_poll, UV_READABLE, on_signal);
+    return 0;
+}
+
+int
+hl_wakeup_fileno(HLLoop *loop)
+{
+    if (loop->signal_fds[1] < 0 && open_pipe(loop) < 0) {
+        return -1;
+    }
+    return loop->signal_fds[1];
+}
+
+/* Run Python's handlers, then those of add_signal_handler(). */
+int
+hl_wakeup_deliver(HLLoop *loop)
+{
+    PyObject *numbers =
+        PyBytes_FromStringAndSize((const char *)loop->signal_numbers, loop->signal_count);
+    loop->signal_count = 0;
+    if (numbers == NULL) {
+        return -1;
+    }
+    PyObject *done = NULL;
+    if (PyErr_CheckSignals() == 0) {
+        done = PyObject_CallMethodOneArg((PyObject *)loop, loop->st->name._process_self_data, numbers);
+    }
+    Py_DECREF(numbers);
+    Py_XDECREF(done);
+    return done != NULL ? 0 : -1;
+}
+
+/* signal.set_wakeup_fd(fd, warn_on_full_buffer=False).  Returns 0 with the previous descriptor
+   in *old, 1 where this thread or interpreter may not have one, or -1. */
+static int
+set_wakeup_fd(HLLoop *loop, int fd, int *old)
+{
+    PyObject *args = Py_BuildValue("(i)", fd);
+    PyObject *kwargs = Py_BuildValue("{sO}", "warn_on_full_buffer", Py_False);
+    PyObject *previous = NULL;
+    if (args != NULL && kwargs != NULL) {
+        previous = PyObject_Call(loop->st->set_wakeup_fd, args, kwargs);
+    }
+    Py_XDECREF(args);
+    Py_XDECREF(kwargs);
+    if (previous == NULL) {
+        if (!PyErr_ExceptionMatches(PyExc_ValueError)) {
+            return -1;
+        }
+        PyErr_Clear();
+        return 1;
+    }
+    *old = (int)PyLong_AsLong(previous);
+    Py_DECREF(previous);
+    return 0;
+}
+
+static int
+in_main_thread(HLLoop *loop)
+{
+    PyObject *thread = PyObject_CallNoArgs(loop->st->main_thread);
+    PyObject *ident = thread != NULL ? PyObject_GetAttrString(thread, "ident") : NULL;
+    unsigned long main_ident = 0;
+    if (ident != NULL && ident != Py_None) {
+        main_ident = PyLong_AsUnsignedLong(ident);
+    }
+    Py_XDECREF(thread);
+    Py_XDECREF(ident);
+    return PyErr_Occurred() ? -1 : main_ident == loop->thread_id;
+}
+
+int
+hl_wakeup_begin(HLLoop *loop)
+{
+    int is_main = in_main_thread(loop);
+    if (is_main <= 0) {
+        return is_main;
+    }
+    int fd = hl_wakeup_fileno(loop);
+    if (fd < 0) {
+        return -1;
+    }
+    int rc = set_wakeup_fd(loop, fd, &loop->old_wakeup_fd);
+    loop->owns_wakeup_fd = rc == 0;
+    return rc < 0 ? -1 : 0;
+}
+
+static bool
+has_signal_handlers(HLLoop *loop)
+{
+    PyObject *handlers = PyObject_GetAttr((PyObject *)loop, loop->st->name._signal_handlers);
+    Py_ssize_t size = handlers != NULL ? PyObject_Size(handlers) : 0;
+    Py_XDECREF(handlers);
+    PyErr_Clear();
+    return size > 0;
+}
+
+void
+hl_wakeup_end(HLLoop *loop)
+{
+    if (!loop->owns_wakeup_fd) {
+        return;
+    }
+    loop->owns_wakeup_fd = false;
+    if (has_signal_handlers(loop)) {
+        return;
+    }
+    int old = loop->old_wakeup_fd == loop->signal_fds[1] ? -1 : loop->old_wakeup_fd;
+    int ignored;
+    if (set_wakeup_fd(loop, old, &ignored) < 0) {
+        PyErr_WriteUnraisable((PyObject *)loop);
+    }
+}
+
+void
+hl_wakeup_close(HLLoop *loop)
+{
+    if (loop->signal_fds[0] < 0) {
+        return;
+    }
+    if (loop->pid == getpid()) {
+        uv_close((uv_handle_t *)&loop->signal_poll, NULL);
+    }
+    close(loop->signal_fds[0]);
+    close(loop->signal_fds[1]);
+    loop->signal_fds[0] = loop->signal_fds[1] = -1;
+}

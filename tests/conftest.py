@@ -1,0 +1,195 @@
+"""Fixtures: every behaviour test runs on stock asyncio and on hotloop, and leaves nothing behind."""
+
+import asyncio
+import faulthandler
+import gc
+import os
+import shutil
+import signal
+import ssl
+import subprocess
+
+import hypothesis
+import pytest
+
+from support import (
+    IMPLEMENTATIONS, MIXTURES, PATIENCE, Logged, close_tidily, collect, open_descriptors)
+
+TIME_LIMIT = 30 * PATIENCE
+
+hypothesis.settings.register_profile(
+    "ci", derandomize=True, deadline=None, database=None, print_blob=True,
+    suppress_health_check=list(hypothesis.HealthCheck))
+hypothesis.settings.register_profile(
+    "search", parent=hypothesis.settings.get_profile("ci"), derandomize=False, max_examples=2000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+stderr_of_pytest = None
+
+
+def pytest_configure(config):
+    global stderr_of_pytest
+    config.addinivalue_line("filterwarnings", "error")
+    # Hypothesis says this of an object of its own, on 3.14.
+    config.addinivalue_line("filterwarnings", "ignore:It looks like .register_random. was passed")
+    stderr_of_pytest = os.dup(2)
+
+
+def pytest_collection_finish(session):
+    # The many collections in the tests then look only at what the tests made.
+    gc.collect()
+    gc.freeze()
+    # libuv keeps a few descriptors from its first loop on, for the whole process.
+    for implementation in IMPLEMENTATIONS:
+        implementation.run(asyncio.sleep(0))
+
+
+class TookTooLong(SystemExit):
+    """Not an Exception, so that no loop and no task swallows it."""
+
+
+def too_long(signum, frame):
+    raise TookTooLong(f"test ran for more than {TIME_LIMIT} seconds")
+
+
+@pytest.fixture(autouse=True)
+def time_limit():
+    """A test that hangs fails; if even a signal does not end it, the run does, with all stacks."""
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.setitimer(signal.ITIMER_REAL, TIME_LIMIT)
+    faulthandler.dump_traceback_later(2 * TIME_LIMIT, exit=True, file=stderr_of_pytest)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(autouse=True)
+def asyncio_log(request):
+    """What asyncio logged. A test that does not ask for it must not cause any error or warning."""
+    asked_for = "logged" in request.fixturenames
+    with Logged() as log:
+        yield log
+        if not asked_for:
+            gc.collect()
+    if not asked_for:
+        assert log.messages() == []
+
+
+@pytest.fixture
+def logged(asyncio_log):
+    """Ask for the log: then the test itself must look at it."""
+    return asyncio_log
+
+
+@pytest.fixture(params=IMPLEMENTATIONS, ids=lambda implementation: implementation.name)
+def impl(request):
+    """Stock asyncio, then hotloop."""
+    return request.param
+
+
+@pytest.fixture(params=MIXTURES, ids=lambda implementation: implementation.name)
+def mixture(request):
+    """Stock asyncio, hotloop, and Future and Task of each on the other's loop."""
+    return request.param
+
+
+@pytest.fixture
+def no_new_descriptors():
+    before = open_descriptors()
+    yield
+    after = open_descriptors()
+    if set(after) - set(before):
+        collect()
+        after = open_descriptors()
+    left = {fd: what for fd, what in after.items() if fd not in before}
+    assert not left, f"descriptors left open: {left}"
+
+
+def loops_of(factory):
+    """A factory of loops that are closed at the end."""
+    loops = []
+
+    def new_loop():
+        loops.append(factory())
+        return loops[-1]
+
+    yield new_loop
+    for loop in loops:
+        close_tidily(loop)
+
+
+@pytest.fixture
+def new_loop(impl, no_new_descriptors):
+    yield from loops_of(impl.new_event_loop)
+
+
+@pytest.fixture
+def loop(new_loop):
+    """A loop of the implementation under test, closed at the end; no descriptor may be left."""
+    return new_loop()
+
+
+@pytest.fixture
+def run(loop):
+    """Run a coroutine on the loop under test."""
+    return loop.run_until_complete
+
+
+@pytest.fixture
+def new_mixed_loop(mixture, no_new_descriptors):
+    yield from loops_of(mixture.new_event_loop)
+
+
+@pytest.fixture
+def mixed_loop(new_mixed_loop):
+    """The loop that goes with the fixture mixture."""
+    return new_mixed_loop()
+
+
+@pytest.fixture
+def Future(mixture):
+    return mixture.Future
+
+
+@pytest.fixture
+def Task(mixture):
+    return mixture.Task
+
+
+@pytest.fixture
+def current_loop_is(mixed_loop):
+    """Make mixed_loop the current event loop of the thread, as asyncio.get_event_loop() finds it."""
+    asyncio.set_event_loop(mixed_loop)
+    yield mixed_loop
+    asyncio.set_event_loop(None)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """A self-signed certificate for localhost, with its key, in one file."""
+    if shutil.which("openssl") is None:
+        pytest.skip("the openssl command, which makes the certificate, is not installed")
+    folder = tmp_path_factory.mktemp("tls")
+    path = folder / "both.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-days", "30", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+         "-keyout", folder / "key.pem", "-out", folder / "cert.pem"],
+        check=True, capture_output=True, timeout=30 * PATIENCE)
+    path.write_text((folder / "key.pem").read_text() + (folder / "cert.pem").read_text())
+    return path
+
+
+@pytest.fixture
+def server_tls(certificate):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+@pytest.fixture
+def client_tls(certificate):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(certificate)
+    return context

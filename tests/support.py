@@ -1,0 +1,294 @@
+"""What the tests share: the two implementations, scripts in processes of their own, comparisons."""
+
+import asyncio
+import gc
+import logging
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import textwrap
+import time
+import types
+import warnings
+
+STOCK_ONLY = os.environ.get("HOTLOOP_TESTS_STOCK_ONLY") == "1"
+if STOCK_ONLY:
+    hotloop = None
+else:
+    import hotloop
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SANITIZED = bool(os.environ.get("HOTLOOP_SANITIZE"))
+
+# How much longer things may take where every instruction is watched.
+PATIENCE = 5 if SANITIZED or hasattr(sys, "gettotalrefcount") else 1
+
+
+class Implementation(types.SimpleNamespace):
+    """One set of classes to test: a loop factory and the Future and Task to use on it."""
+
+    def run(self, coro, *, debug=None):
+        with asyncio.Runner(loop_factory=self.new_event_loop, debug=debug) as runner:
+            return runner.run(coro)
+
+
+ASYNCIO = Implementation(
+    name="asyncio",
+    new_event_loop=asyncio.SelectorEventLoop,
+    EventLoop=asyncio.SelectorEventLoop,
+    Future=asyncio.Future,
+    Task=asyncio.Task,
+)
+if STOCK_ONLY:
+    HOTLOOP = STOCK_ON_HOTLOOP = HOTLOOP_ON_STOCK = ASYNCIO
+    IMPLEMENTATIONS = MIXTURES = [ASYNCIO]
+else:
+    HOTLOOP = Implementation(
+        name="hotloop",
+        new_event_loop=hotloop.new_event_loop,
+        EventLoop=hotloop.EventLoop,
+        Future=hotloop.Future,
+        Task=hotloop.Task,
+    )
+    IMPLEMENTATIONS = [ASYNCIO, HOTLOOP]
+
+    # Future and Task of one kind on a loop of the other.
+    HOTLOOP_ON_STOCK = Implementation(
+        name="hotloop-on-asyncio",
+        new_event_loop=asyncio.SelectorEventLoop,
+        EventLoop=asyncio.SelectorEventLoop,
+        Future=hotloop.Future,
+        Task=hotloop.Task,
+    )
+    STOCK_ON_HOTLOOP = Implementation(
+        name="asyncio-on-hotloop",
+        new_event_loop=hotloop.new_event_loop,
+        EventLoop=hotloop.EventLoop,
+        Future=asyncio.Future,
+        Task=asyncio.Task,
+    )
+    MIXTURES = [ASYNCIO, HOTLOOP, HOTLOOP_ON_STOCK, STOCK_ON_HOTLOOP]
+
+
+# -- descriptors and memory --------------------------------------------------
+
+def open_descriptors():
+    """The descriptors open in this process, as {number: what it is}."""
+    found = {}
+    for entry in os.listdir("/proc/self/fd"):
+        try:
+            found[int(entry)] = os.readlink(f"/proc/self/fd/{entry}")
+        except OSError:
+            pass  # the descriptor that listdir itself had open
+    return found
+
+
+def resident_bytes():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+# -- running things ----------------------------------------------------------
+
+def one_turn(loop):
+    """Run exactly what a loop does between two polls."""
+    loop.stop()
+    loop.run_forever()
+
+
+def turns(loop, count):
+    for _ in range(count):
+        one_turn(loop)
+
+
+def close_tidily(loop):
+    """Close a loop as asyncio.Runner does: nothing is left pending."""
+    if loop.is_closed():
+        return
+    pending = asyncio.all_tasks(loop)
+    for task in pending:
+        task.cancel()
+    if pending:
+        loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+
+
+async def until(condition, limit=20):
+    """Wait until condition() is true, letting the loop work meanwhile."""
+    deadline = time.monotonic() + limit * PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "the condition never came true"
+        await asyncio.sleep(0.001)
+
+
+PREAMBLE = {
+    "asyncio": """
+        import asyncio
+        from asyncio import SelectorEventLoop as new_event_loop, Future, Task
+        """,
+    "hotloop": """
+        import asyncio, hotloop
+        from hotloop import new_event_loop, Future, Task
+        """,
+}
+
+RUN = """
+def run(coro, **options):
+    with asyncio.Runner(loop_factory=new_event_loop, **options) as runner:
+        return runner.run(coro)
+"""
+
+
+def script_command(implementation, source, *args, flags=()):
+    """The command that runs source with new_event_loop, run, Future and Task of an implementation."""
+    text = textwrap.dedent(PREAMBLE[implementation.name]) + RUN + textwrap.dedent(source)
+    return [sys.executable, *flags, "-c", text, *map(str, args)]
+
+
+def clean_environment(**changes):
+    """The environment for a child: without what would change asyncio's debug mode."""
+    environment = {
+        key: value for key, value in os.environ.items()
+        if key not in ("PYTHONASYNCIODEBUG", "PYTHONDEVMODE", "PYTHONWARNINGS", "PYTHONDONTWRITEBYTECODE")
+    }
+    environment.update(changes)
+    return environment
+
+
+def run_command(command, *, limit=30, env=None, cwd=None, stdin=subprocess.DEVNULL):
+    return subprocess.run(
+        command, stdin=stdin, capture_output=True, text=True, cwd=cwd,
+        timeout=limit * PATIENCE, env=clean_environment() if env is None else env)
+
+
+def run_script(implementation, source, *args, flags=(), limit=30, env=None, cwd=None):
+    """Run source in a process of its own; the result has returncode, stdout, stderr."""
+    return run_command(
+        script_command(implementation, source, *args, flags=flags), limit=limit, env=env, cwd=cwd)
+
+
+def script_output(implementation, source, *args, **options):
+    """What a script prints; it must end well and say nothing on stderr."""
+    result = run_script(implementation, source, *args, **options)
+    assert (result.returncode, result.stderr) == (0, ""), result
+    return result.stdout
+
+
+# -- comparing ---------------------------------------------------------------
+
+def normalise(text):
+    """Text without what differs between two runs, or between the names of the loop classes."""
+    text = re.sub(r"0x[0-9a-f]+", "0x..", text)
+    text = re.sub(r"\b\d+\.\d{3} seconds", "N seconds", text)
+    text = re.sub(r"Task-\d+", "Task-N", text)
+    text = re.sub(r"_UnixSelectorEventLoop|\bEventLoop\b", "LOOP", text)
+    return text
+
+
+def without_lines(text):
+    """Text without the places in files, for loops that call from elsewhere."""
+    return re.sub(r" (created )?at [^\s>]+:\d+", " at FILE", text)
+
+
+def outcome(function, *args, **kwargs):
+    """What a call comes to: its value, or its exception as (type, text)."""
+    try:
+        return ("returned", function(*args, **kwargs))
+    except BaseException as exc:
+        return ("raised", type(exc), normalise(str(exc)))
+
+
+def same_on_both(scenario, *args, over=None):
+    """Run scenario(implementation) on every implementation; all must agree with stock asyncio.
+
+    Returns what stock asyncio gave, for the test to look at.
+    """
+    expected = scenario(ASYNCIO, *args)
+    for implementation in over or IMPLEMENTATIONS:
+        if implementation is not ASYNCIO:
+            got = scenario(implementation, *args)
+            assert got == expected, f"{implementation.name} differs from asyncio"
+    return expected
+
+
+class Logged(logging.Handler):
+    """Collects what is logged by asyncio while it is installed."""
+
+    def __init__(self):
+        super().__init__(logging.DEBUG)
+        self.records = []
+        self.logger = logging.getLogger("asyncio")
+
+    def emit(self, record):
+        self.records.append(record)
+
+    def __enter__(self):
+        self._before = (self.logger.level, self.logger.propagate)
+        self.logger.setLevel(logging.DEBUG)
+        self.logger.propagate = False
+        self.logger.addHandler(self)
+        return self
+
+    def __exit__(self, *exc_info):
+        self.logger.removeHandler(self)
+        level, self.logger.propagate = self._before
+        self.logger.setLevel(level)
+
+    def messages(self, level=logging.WARNING):
+        """The messages of at least this level, normalised."""
+        return [normalise(r.getMessage()) for r in self.records if r.levelno >= level]
+
+
+class Contexts(list):
+    """An exception handler that keeps the contexts it is called with."""
+
+    def __call__(self, loop, context):
+        self.append(context)
+
+    def summary(self):
+        return [
+            {
+                key: (type(value), str(value)) if isinstance(value, BaseException)
+                else normalise(str(value)) if isinstance(value, str)
+                else isinstance(value, asyncio.Future) or isinstance(value, asyncio.Handle) or type(value)
+                for key, value in context.items()
+            }
+            for context in self
+        ]
+
+
+def collect():
+    """Collect all garbage, also what is freed by freeing garbage."""
+    for _ in range(3):
+        gc.collect()
+
+
+class without_warnings(warnings.catch_warnings):
+    """For calls to what newer Pythons deprecate."""
+
+    def __enter__(self):
+        result = super().__enter__()
+        warnings.simplefilter("ignore")
+        return result
+
+
+class VirtualTime:
+    """Mixin for a loop whose clock is moved by hand, as test helpers in the wild do it."""
+
+    now = 1000.0
+
+    def time(self):
+        return self.now
+
+    def advance(self, seconds, settle=30):
+        self.now += seconds
+        turns(self, settle)
+
+
+def virtual_loop(implementation):
+    """A loop of an implementation, with a clock moved by hand."""
+    return type("VirtualLoop", (VirtualTime, implementation.EventLoop), {})()
