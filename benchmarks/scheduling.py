@@ -15,8 +15,7 @@ from time import perf_counter
 
 from .family import Family, LoopFactory, Metrics, Workload
 
-# The goals are those for Python 3.14. Before that asyncio itself did more of the work in C
-# relative to the rest of the interpreter, and three quarters are asked.
+# The goals below are those on Python 3.14; on earlier ones three quarters are asked.
 GOAL_FACTOR = 1 if sys.version_info >= (3, 14) else 0.75
 
 
@@ -57,7 +56,7 @@ class Scheduling(Family):
         return f"{summary['ns']:,.0f}{ratio}"
 
     def goal(self, workload: Workload) -> str:
-        return f"{workload.goal:g}x"
+        return f"{workload.goal:.3g}x"
 
     def met(self, workload: Workload, summary: Metrics) -> bool:
         return summary.get("ratio", 0) >= workload.goal

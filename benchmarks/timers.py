@@ -49,7 +49,7 @@ def lateness(delay: float):
         return {
             "median_us": statistics.median(late) * 1e6,
             "worst_us": max(late) * 1e6,
-            "early": sum(seconds < 0 for seconds in late),
+            "early": len([t for t in late if t < 0]),
             "count": len(late),
         }
 

@@ -10,6 +10,7 @@
 
 /* ---- The current task ---- */
 
+#if PY_VERSION_HEX < 0x030E0000
 /* Until 3.13 asyncio keeps the current tasks in a dict by loop. */
 static int
 set_in_dict(HLState *st, PyObject *loop, PyObject *task)
@@ -25,6 +26,7 @@ set_in_dict(HLState *st, PyObject *loop, PyObject *task)
     }
     return 0;
 }
+#endif
 
 int
 hl_loop_set_current_task(HLLoop *loop, PyObject *task)

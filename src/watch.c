@@ -246,10 +246,11 @@ to_descriptor(PyObject *fileobj)
 {
     int fd = -1;
     if (PyLong_Check(fileobj)) {
-        fd = _PyLong_AsInt(fileobj);
-        if (fd == -1 && PyErr_Occurred()) {
+        long value = PyLong_AsLong(fileobj);
+        if (value == -1 && PyErr_Occurred()) {
             return -1;
         }
+        fd = value >= 0 && value <= INT_MAX ? (int)value : -1;
     }
     else {
         fd = PyObject_AsFileDescriptor(fileobj);
@@ -260,7 +261,7 @@ to_descriptor(PyObject *fileobj)
         }
     }
     if (fd < 0) {
-        PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %d", fd);
+        PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %S", fileobj);
     }
     return fd;
 }

@@ -689,7 +689,7 @@ def test_the_iterator_behaves_as_that_of_asyncio():
     assert on_each(scenario)[:3] == [True, True, True]
 
 
-def test_an_iterator_that_was_thrown_into_or_closed_is_exhausted(mixture, Future, mixed_loop):
+def test_an_iterator_that_was_thrown_into_or_closed_is_exhausted(Future, mixed_loop):
     if Future is asyncio.Future and sys.version_info >= (3, 14):
         pytest.skip("asyncio of 3.14 and 3.15 crashes here: its iterator takes the lock of a future it let go")
     thrown, closed = iter(Future(loop=mixed_loop)), iter(Future(loop=mixed_loop))

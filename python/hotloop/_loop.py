@@ -20,8 +20,8 @@ class EventLoop(_core.Loop, asyncio.SelectorEventLoop):
 
     def close(self):
         """Close the loop, as asyncio does; it must not be running."""
-        asyncio.SelectorEventLoop.close(self)
-        _core.Loop.close(self)
+        super(_core.Loop, self).close()
+        super().close()
 
     def remove_signal_handler(self, sig):
         """Remove a signal's handler; return True if there was one. See asyncio."""
