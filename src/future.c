@@ -14,11 +14,13 @@
 
 Py_ssize_t hl_future_offset;
 
+static const char not_initialized[] = "Future object is not initialized.";
+
 int
 hl_future_ensure_alive(HLFuture *f)
 {
     if (f->loop == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "Future object is not initialized.");
+        PyErr_SetString(PyExc_RuntimeError, not_initialized);
         return -1;
     }
     return 0;
@@ -135,34 +137,25 @@ hl_future_set_result(PyObject *self, PyObject *result)
     return hl_future_schedule_callbacks(self);
 }
 
-/* StopIteration would end the generator that awaits; see PEP 479.  Steals exc. */
+/* StopIteration would end the generator that awaits (PEP 479), so asyncio refuses it, or, since
+   3.11.8 and 3.12.2, wraps it.  Steals exc. */
 static PyObject *
 refuse_stop_iteration(PyObject *exc)
 {
     const char *text = "StopIteration interacts badly with generators and cannot be raised into a Future";
-#if PY_VERSION_HEX >= 0x030C0000
-    PyObject *wrapper = PyObject_CallFunction(PyExc_RuntimeError, "s", text);
-    if (wrapper != NULL) {
-        PyException_SetCause(wrapper, Py_NewRef(exc));
-        PyException_SetContext(wrapper, Py_NewRef(exc));
+    PyObject *wrapper = NULL;
+    if (Py_Version < 0x030B0800 || (Py_Version >= 0x030C0000 && Py_Version < 0x030C0200)) {
+        PyErr_SetString(PyExc_TypeError, text);
+    }
+    else {
+        wrapper = PyObject_CallFunction(PyExc_RuntimeError, "s", text);
+        if (wrapper != NULL) {
+            PyException_SetCause(wrapper, Py_NewRef(exc));
+            PyException_SetContext(wrapper, Py_NewRef(exc));
+        }
     }
     Py_DECREF(exc);
     return wrapper;
-#else
-    Py_DECREF(exc);
-    PyErr_SetString(PyExc_TypeError, text);
-    return NULL;
-#endif
-}
-
-static bool
-is_stop_iteration(PyObject *exc)
-{
-#if PY_VERSION_HEX >= 0x030C0000
-    return PyErr_GivenExceptionMatches(exc, PyExc_StopIteration);
-#else
-    return Py_IS_TYPE(exc, (PyTypeObject *)PyExc_StopIteration);
-#endif
 }
 
 int
@@ -183,7 +176,7 @@ hl_future_set_exception(PyObject *self, PyObject *exception)
         PyErr_SetString(PyExc_TypeError, "invalid exception object");
         return -1;
     }
-    if (is_stop_iteration(exc)) {
+    if (PyErr_GivenExceptionMatches(exc, PyExc_StopIteration)) {
         exc = refuse_stop_iteration(exc);
         if (exc == NULL) {
             return -1;
@@ -229,9 +222,7 @@ hl_future_outcome(PyObject *self, PyObject **exc)
     HLFuture *f = hl_future(self);
     *exc = NULL;
     if (f->state == HL_PENDING) {
-        if (hl_future_ensure_alive(f) == 0) {
-            PyErr_SetString(f->st->InvalidStateError, "Result is not set.");
-        }
+        PyErr_SetString(f->st->InvalidStateError, f->loop != NULL ? "Result is not set." : not_initialized);
         return -1;
     }
     if (f->state == HL_CANCELLED) {
@@ -295,14 +286,12 @@ static PyObject *
 future_exception(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     HLFuture *f = hl_future(self);
-    if (hl_future_ensure_alive(f) < 0) {
-        return NULL;
-    }
     if (f->state == HL_CANCELLED) {
         return hl_future_get_result(self);
     }
     if (f->state == HL_PENDING) {
-        PyErr_SetString(f->st->InvalidStateError, "Exception is not set.");
+        PyErr_SetString(f->st->InvalidStateError,
+                        f->loop != NULL ? "Exception is not set." : not_initialized);
         return NULL;
     }
     f->log_traceback = false;

@@ -7,7 +7,10 @@
    ran keeps its callback, as asyncio's does, because reader and writer handles run many times.
 
    Owners: the ready ring, the timer heap, the inbox and watched descriptors hold a reference
-   each; user code may hold more.  Threads: everything needs the GIL; cancel() and cancelled()
+   each; user code may hold more.  A handle made while its loop runs is not tracked by the garbage
+   collector, to which the bursts of them would be pure cost: a running loop is no garbage, nor is
+   what it holds.  It becomes tracked if it survives its callback (hl_handle_release) or the run
+   (hl_loop_track_handles).  Threads: everything needs the GIL; cancel() and cancelled()
    of a call_soon_threadsafe handle wait for a callback in progress in the loop's thread (3.14). */
 
 #include "hotloop.h"
@@ -22,10 +25,30 @@ handle_alloc(PyTypeObject *type, HLFreeList *list)
     if (list->length > 0) {
         PyObject *self = list->objects[--list->length];
         hl_revive(self);
-        PyObject_GC_Track(self);
         return self;
     }
-    return type->tp_alloc(type, 0);
+    PyObject *self = type->tp_alloc(type, 0);
+    if (self != NULL) {
+        PyObject_GC_UnTrack(self);
+    }
+    return self;
+}
+
+void
+hl_handle_track(PyObject *self)
+{
+    if (!PyObject_GC_IsTracked(self)) {
+        PyObject_GC_Track(self);
+    }
+}
+
+void
+hl_handle_release(PyObject *self)
+{
+    if (Py_REFCNT(self) > 1) {
+        hl_handle_track(self);
+    }
+    Py_DECREF(self);
 }
 
 static int
@@ -64,17 +87,28 @@ handle_fill(HLState *st, PyObject *self, PyObject *loop, PyObject *callback,
     return debug ? hl_capture_stack(st, loop, &h->source_traceback) : 0;
 }
 
+/* The last step of making a handle for a loop: NULL if an earlier one failed. */
+static PyObject *
+handle_finish(HLLoop *loop, PyObject *self, PyObject *callback, PyObject *const *args,
+              Py_ssize_t nargs, PyObject *context)
+{
+    if (handle_fill(loop->st, self, (PyObject *)loop, callback, args, nargs, context, loop->debug) < 0) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    if (loop->thread_id == 0) {
+        hl_handle_track(self);
+    }
+    return self;
+}
+
 PyObject *
 hl_handle_new(HLLoop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
               PyObject *context)
 {
     HLState *st = loop->st;
     PyObject *self = handle_alloc(st->HandleType, &st->free_handles);
-    if (self != NULL
-        && handle_fill(st, self, (PyObject *)loop, callback, args, nargs, context, loop->debug) < 0) {
-        Py_CLEAR(self);
-    }
-    return self;
+    return self != NULL ? handle_finish(loop, self, callback, args, nargs, context) : NULL;
 }
 
 PyObject *
@@ -87,10 +121,7 @@ hl_timer_handle_new(HLLoop *loop, PyObject *when, PyObject *callback, PyObject *
         return NULL;
     }
     hl_handle(self)->when = Py_NewRef(when);
-    if (handle_fill(st, self, (PyObject *)loop, callback, args, nargs, context, loop->debug) < 0) {
-        Py_CLEAR(self);
-    }
-    return self;
+    return handle_finish(loop, self, callback, args, nargs, context);
 }
 
 /* ---- Running ---- */

@@ -200,6 +200,10 @@ PyObject *hl_timer_handle_new(HLLoop *loop, PyObject *when, PyObject *callback,
 /* Call the callback.  Exceptions go to the exception handler; -1 only for fatal ones. */
 int hl_handle_run(PyObject *self);
 int hl_handle_cancel(PyObject *self);
+/* Let the garbage collector see a handle that may outlive its place in a running loop. */
+void hl_handle_track(PyObject *self);
+/* Drop the loop's reference to a handle that has run or was taken out. */
+void hl_handle_release(PyObject *self);
 int hl_handle_setup(PyObject *module, HLState *st);
 
 /* ---- From future.c, callbacks.c and awaiting.c ---- */
@@ -295,6 +299,10 @@ hl_loop_is_plain(HLLoop *loop)
 int hl_loop_drain_inbox(HLLoop *loop);
 /* Called when a timer handle is cancelled. */
 void hl_loop_forget_timer(HLLoop *loop, PyObject *handle);
+/* At the end of a run: see that the garbage collector knows every queued handle. */
+void hl_loop_track_handles(HLLoop *loop);
+/* Give up an entry's references. */
+void hl_loop_release_entry(const HLEntry *entry);
 /* Drop every queued entry. */
 void hl_loop_clear_queues(HLLoop *loop);
 extern PyMethodDef hl_schedule_methods[];

@@ -129,8 +129,7 @@ run_ready(HLLoop *loop)
         if (rc < 0) {
             rc = handle_entry_error(loop, &entry);
         }
-        Py_DECREF(hl_entry_object(&entry));
-        Py_XDECREF(entry.arg);
+        hl_loop_release_entry(&entry);
     }
     if (loop->current_task != NULL) {
         PyObject *raised = rc < 0 ? hl_take_exception() : NULL;
@@ -280,6 +279,10 @@ end_running(HLLoop *loop)
 {
     PyObject *raised = hl_take_exception();
     loop->stopping = false;
+    if (hl_loop_drain_inbox(loop) < 0) {
+        PyErr_WriteUnraisable((PyObject *)loop);
+    }
+    hl_loop_track_handles(loop);
     hl_wakeup_end(loop);
     loop->thread_id = 0;
     if (set_running_loop(loop, Py_None) < 0 || track_coroutine_origins(loop, false) < 0

@@ -273,7 +273,7 @@ hl_loop_forget_timer(HLLoop *loop, PyObject *handle)
 {
     size_t i = hl_handle(handle)->heap_index;
     if (i < loop->timers.length && loop->timers.timers[i].handle == handle) {
-        Py_DECREF(hl_heap_remove(&loop->timers, i));
+        hl_handle_release(hl_heap_remove(&loop->timers, i));
     }
 }
 
@@ -285,17 +285,42 @@ loop_timer_handle_cancelled(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(handl
 }
 
 void
+hl_loop_release_entry(const HLEntry *entry)
+{
+    if (hl_entry_kind(entry) == HL_RUN_HANDLE) {
+        hl_handle_release(hl_entry_object(entry));
+    }
+    else {
+        Py_DECREF(hl_entry_object(entry));
+    }
+    Py_XDECREF(entry->arg);
+}
+
+void
+hl_loop_track_handles(HLLoop *loop)
+{
+    for (size_t i = 0; i < loop->ready.length; i++) {
+        HLEntry *entry = hl_ready_at(&loop->ready, i);
+        if (hl_entry_kind(entry) == HL_RUN_HANDLE) {
+            hl_handle_track(hl_entry_object(entry));
+        }
+    }
+    for (size_t i = 0; i < loop->timers.length; i++) {
+        hl_handle_track(loop->timers.timers[i].handle);
+    }
+}
+
+void
 hl_loop_clear_queues(HLLoop *loop)
 {
     hl_loop_drain_inbox(loop);
     PyErr_Clear();
     while (loop->ready.length > 0) {
         HLEntry entry = hl_ready_pop(&loop->ready);
-        Py_DECREF(hl_entry_object(&entry));
-        Py_XDECREF(entry.arg);
+        hl_loop_release_entry(&entry);
     }
     while (loop->timers.length > 0) {
-        Py_DECREF(hl_heap_remove(&loop->timers, loop->timers.length - 1));
+        hl_handle_release(hl_heap_remove(&loop->timers, loop->timers.length - 1));
     }
 }
 

@@ -67,7 +67,7 @@ typedef struct {
     X(discard_from_awaited_by, "_asyncio", "future_discard_from_awaited_by")
 
 /* Bounded lists of dead objects that keep their memory. */
-#define HL_FREE_MAX 256
+#define HL_FREE_MAX 1024
 
 typedef struct {
     PyObject *objects[HL_FREE_MAX];

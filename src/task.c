@@ -141,7 +141,6 @@ task_tp_init(PyObject *self, PyObject *args, PyObject *kwargs)
         return hl_task_start_eagerly(self);
     }
     if (eager < 0 || hl_task_schedule_step(self, NULL) < 0) {
-        t->log_destroy_pending = false;
         return -1;
     }
     return hl_task_register(self);

@@ -286,6 +286,7 @@ add_side(HLLoop *loop, int side, const char *method, PyObject *const *args, Py_s
     if (handle == NULL) {
         return NULL;
     }
+    hl_handle_track(handle);
     HLWatch *watch = find_watch(loop, fd);
     if (watch == NULL) {
         watch = make_watch(loop, fd);

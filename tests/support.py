@@ -111,7 +111,8 @@ def close_tidily(loop):
     for task in pending:
         task.cancel()
     if pending:
-        loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
+        _, stuck = loop.run_until_complete(asyncio.wait(pending, timeout=5 * PATIENCE))
+        assert not stuck, f"tasks that cannot be cancelled: {stuck}"
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()

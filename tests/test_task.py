@@ -129,7 +129,10 @@ def test_without_any_loop_a_task_cannot_be_made(Task):
 def test_only_coroutines_are_accepted(bad):
     def scenario(loop, Task):
         result = outcome(Task, bad, loop=loop)
-        return result if result[0] == "raised" else result[0]
+        if result[0] == "returned":  # a generator, until 3.12
+            result[1]._log_destroy_pending = False
+            return "returned"
+        return result
 
     on_each(scenario)
 
@@ -524,9 +527,12 @@ def test_awaiting_a_future_of_another_loop_is_an_error(kind):
     assert on_each(scenario).endswith("attached to a different loop")
 
 
-def test_a_future_like_whose_blocking_flag_is_false_is_an_error(start, finish):
+def test_a_future_like_whose_blocking_flag_is_false_is_an_error(start, finish, mixed_loop):
     class FutureLike:
         _asyncio_future_blocking = False
+
+        def get_loop(self):
+            return mixed_loop
 
     async def main():
         with pytest.raises(RuntimeError):
@@ -585,7 +591,8 @@ def test_a_foreign_future_whose_methods_fail_ends_the_task_with_that_error(start
         finish(start(main()))
 
 
-def test_a_future_whose_flag_cannot_be_read_fails_the_task(start, mixed_loop):
+def test_a_future_whose_flag_cannot_be_read_is_reported_and_the_loop_goes_on(mixture):
+    """asyncio leaves such a task pending for ever, so the loop is this test's own."""
     class Foreign:
         @property
         def _asyncio_future_blocking(self):
@@ -594,13 +601,17 @@ def test_a_future_whose_flag_cannot_be_read_fails_the_task(start, mixed_loop):
     async def main():
         await yielding(Foreign())
 
-    task = start(main())
+    loop = mixture.new_event_loop()
     contexts = Contexts()
-    mixed_loop.set_exception_handler(contexts)
-    turns(mixed_loop, 3)
-    assert task.done() and type(task.exception()) is LookupError or \
-        [type(context["exception"]) for context in contexts] == [LookupError]
+    loop.set_exception_handler(contexts)
+    task = mixture.Task(main(), loop=loop)
+    turns(loop, 3)
+    errors = [type(context["exception"]) for context in contexts]
+    if task.done():
+        errors.append(type(task.exception()))
+    assert errors == [LookupError]
     task._log_destroy_pending = False
+    loop.close()
 
 
 def test_many_nested_coroutines(start, finish):
