@@ -514,36 +514,37 @@ hl_future_finalize(PyObject *self)
     hl_give_exception(pending);
 }
 
-/* A future of exactly our type is kept for reuse, unless there is something about it that only
-   the stock type's dealloc can undo.  The GC's mark "finalized" is one: it never comes off. */
-static bool
-future_keep(PyObject *self)
+bool
+hl_future_keep(PyObject *self, HLFreeList *list, void (*clear_payload)(PyObject *))
 {
     HLFuture *f = hl_future(self);
     HLState *st = f->st;
-    if (st == NULL || Py_TYPE(self) != st->FutureType || f->log_traceback
-        || st->free_futures.length >= HL_FREE_MAX || PyObject_GC_IsFinalized(self)
-        || hl_awaited_by_any(st, self)) {
+    if (Py_TYPE(self) != (f->is_task ? st->TaskType : st->FutureType) || list->length >= HL_FREE_MAX
+        || f->log_traceback || (f->is_task && f->state == HL_PENDING)
+        || PyObject_GC_IsFinalized(self) || hl_awaited_by_any(st, self)) {
         return false;
     }
     PyObject_GC_UnTrack(self);
     PyObject_ClearWeakRefs(self);
-    hl_future_clear_payload(self);
-    ((PyTypeObject *)st->StockFuture)->tp_clear(self);
+    clear_payload(self);
+    ((PyTypeObject *)(f->is_task ? st->StockTask : st->StockFuture))->tp_clear(self);
     f->state = HL_PENDING;
     f->blocking = false;
-    st->free_futures.objects[st->free_futures.length++] = self;
+    list->objects[list->length++] = self;
     return true;
 }
 
 static void
 future_tp_dealloc(PyObject *self)
 {
-    if (future_keep(self) || PyObject_CallFinalizerFromDealloc(self) < 0) {
+    if (hl_future_keep(self, &hl_future(self)->st->free_futures, hl_future_clear_payload)
+        || PyObject_CallFinalizerFromDealloc(self) < 0) {
         return;
     }
+#if PY_VERSION_HEX < 0x030C0000
     PyTypeObject *type = Py_TYPE(self);
-    HLState *st = hl_state_of_type(type);
+#endif
+    HLState *st = hl_future(self)->st;
     PyObject_GC_UnTrack(self);
     hl_future_clear_payload(self);
     PyObject_GC_Track(self);

@@ -218,13 +218,35 @@ handle_report_failure(PyObject *self)
     return rc;
 }
 
+/* context.run(callback, *args), for anything but a contextvars.Context that has a run(). */
+static PyObject *
+handle_call_through(HLHandle *h, PyObject *context)
+{
+    PyObject *result = NULL;
+    PyObject *run = PyObject_GetAttr(context, h->st->name.run);
+    PyObject *args = handle_args(h);
+    PyObject *callback = PyTuple_Pack(1, h->callback);
+    PyObject *all = args != NULL && callback != NULL ? PySequence_Concat(callback, args) : NULL;
+    if (run != NULL && all != NULL) {
+        result = PyObject_Call(run, all, NULL);
+    }
+    Py_XDECREF(all);
+    Py_XDECREF(callback);
+    Py_XDECREF(args);
+    Py_XDECREF(run);
+    return result;
+}
+
 static int
 handle_run_in_context(PyObject *self)
 {
     HLHandle *h = hl_handle(self);
     PyObject *context = Py_NewRef(h->context);
     PyObject *result = NULL;
-    if (PyContext_Enter(context) == 0) {
+    if (!PyContext_CheckExact(context)) {
+        result = handle_call_through(h, context);
+    }
+    else if (PyContext_Enter(context) == 0) {
         result = handle_call(h);
         if (PyContext_Exit(context) < 0) {
             Py_CLEAR(result);

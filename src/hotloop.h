@@ -224,6 +224,10 @@ PyObject *hl_future_make_cancelled_error(HLFuture *future);
 int hl_future_traverse_payload(PyObject *self, visitproc visit, void *arg);
 void hl_future_clear_payload(PyObject *self);
 void hl_future_finalize(PyObject *self);
+/* In dealloc: put a dead future or task of exactly our type on its free list.  Returns false if
+   there is something about it that only the stock type's dealloc can undo; the garbage
+   collector's mark "finalized" is one, since it never comes off. */
+bool hl_future_keep(PyObject *self, HLFreeList *list, void (*clear_payload)(PyObject *));
 PyObject *hl_future_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs);
 PyObject *hl_future_repr(PyObject *self);
 int hl_future_setup(PyObject *module, HLState *st);

@@ -32,18 +32,30 @@ hl_task_register(PyObject *self)
     return 0;
 }
 
+static int
+leave_registry(HLTask *t, PyObject *self)
+{
+    HLState *st = t->future.st;
+    if (t->registration != NULL) {
+        int rc = PySet_Discard(st->registry, t->registration);
+        Py_CLEAR(t->registration);
+        return rc;
+    }
+    if (st->registry != NULL || t->future.state == HL_PENDING) {
+        return 0;             /* the stock dealloc takes a pending task out of the linked list */
+    }
+    PyObject *done = PyObject_CallOneArg(st->unregister_task, self);
+    Py_XDECREF(done);
+    return done != NULL ? 0 : -1;
+}
+
 void
 hl_task_unregister(PyObject *self)
 {
-    HLTask *t = hl_task(self);
-    if (t->registration == NULL) {
-        return;
-    }
     PyObject *pending = hl_take_exception();
-    if (PySet_Discard(t->future.st->registry, t->registration) < 0) {
+    if (leave_registry(hl_task(self), self) < 0) {
         PyErr_WriteUnraisable(self);
     }
-    Py_CLEAR(t->registration);
     hl_give_exception(pending);
 }
 

@@ -120,12 +120,14 @@ loop_stop(PyObject *self, PyObject *Py_UNUSED(ignored))
 static void
 loop_release(HLLoop *loop)
 {
+    PyObject *pending = hl_take_exception();
     loop->closed = true;
     hl_loop_clear_queues(loop);
     if (loop->uv_open) {
         loop->uv_open = false;
         hl_poll_close(loop);
     }
+    hl_give_exception(pending);
 }
 
 static PyObject *

@@ -119,6 +119,18 @@ dispatch_timed(HLLoop *loop, const HLEntry *entry)
 
 /* ---- The turn ---- */
 
+/* The current task stays set between turns, for the next entry is most often a step again; a
+   plain callback, a poll and the end of the run reset it. */
+static void
+forget_current_task(HLLoop *loop)
+{
+    PyObject *raised = hl_take_exception();
+    if (hl_loop_set_current_task(loop, NULL) < 0) {
+        PyErr_WriteUnraisable((PyObject *)loop);
+    }
+    hl_give_exception(raised);
+}
+
 static int
 run_ready(HLLoop *loop)
 {
@@ -130,15 +142,6 @@ run_ready(HLLoop *loop)
             rc = handle_entry_error(loop, &entry);
         }
         hl_loop_release_entry(&entry);
-    }
-    if (loop->current_task != NULL) {
-        PyObject *raised = rc < 0 ? hl_take_exception() : NULL;
-        if (hl_loop_set_current_task(loop, NULL) < 0) {
-            PyErr_WriteUnraisable((PyObject *)loop);
-        }
-        if (raised != NULL) {
-            hl_give_exception(raised);
-        }
     }
     return rc;
 }
@@ -169,7 +172,7 @@ run_turn(HLLoop *loop)
 {
     bool idle = loop->ready.length == 0 && !loop->stopping;
     if ((idle || hl_monotonic_ns() - loop->last_poll_ns >= HL_POLL_INTERVAL_NS)
-        && hl_poll(loop, idle) < 0) {
+        && (hl_loop_set_current_task(loop, NULL) < 0 || hl_poll(loop, idle) < 0)) {
         return -1;
     }
     if (!hl_inbox_is_empty(&loop->inbox) && hl_loop_drain_inbox(loop) < 0) {
@@ -279,6 +282,7 @@ end_running(HLLoop *loop)
 {
     PyObject *raised = hl_take_exception();
     loop->stopping = false;
+    forget_current_task(loop);
     if (hl_loop_drain_inbox(loop) < 0) {
         PyErr_WriteUnraisable((PyObject *)loop);
     }
@@ -319,7 +323,9 @@ loop_run_once(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (hl_loop_check_closed(loop) < 0 || hl_loop_check_process(loop) < 0) {
         return NULL;
     }
-    return run_turn(loop) == 0 ? Py_NewRef(Py_None) : NULL;
+    int rc = run_turn(loop);
+    forget_current_task(loop);
+    return rc == 0 ? Py_NewRef(Py_None) : NULL;
 }
 
 PyMethodDef hl_run_methods[] = {

@@ -104,6 +104,7 @@ typedef struct HLState {
     HLFreeList free_handles;
     HLFreeList free_timer_handles;
     HLFreeList free_futures;
+    HLFreeList free_tasks;
     HLFreeList free_iterators;
 } HLState;
 

@@ -285,15 +285,18 @@ static int
 task_return(PyObject *self, PyObject *result)
 {
     HLTask *t = hl_task(self);
-    hl_task_unregister(self);
+    int rc;
     if (t->must_cancel) {
         t->must_cancel = false;
         PyObject *message = Py_XNewRef(t->future.cancel_message);
-        int cancelled = hl_future_cancel(self, message);
+        rc = hl_future_cancel(self, message) < 0 ? -1 : 0;
         Py_XDECREF(message);
-        return cancelled < 0 ? -1 : 0;
     }
-    return hl_future_set_result(self, result);
+    else {
+        rc = hl_future_set_result(self, result);
+    }
+    hl_task_unregister(self);
+    return rc;
 }
 
 /* The coroutine raised: end the task with that exception.  -1 with it set again if the loop
@@ -306,12 +309,14 @@ task_raise(PyObject *self)
     bool fatal = hl_is_fatal();
     PyObject *exc = hl_take_exception();
     int rc;
-    hl_task_unregister(self);
     if (cancelled) {
         Py_XSETREF(t->future.cancelled_exc, exc);
-        return hl_future_cancel(self, NULL) < 0 ? -1 : 0;
+        rc = hl_future_cancel(self, NULL) < 0 ? -1 : 0;
+        hl_task_unregister(self);
+        return rc;
     }
     rc = hl_future_set_exception(self, exc);
+    hl_task_unregister(self);
     if (rc == 0 && fatal) {
         hl_give_exception(exc);
         return -1;
@@ -321,12 +326,12 @@ task_raise(PyObject *self)
 }
 
 static PySendResult
-task_resume(PyObject *coro, PyObject *exc, PyObject **result)
+task_resume(HLState *st, PyObject *coro, PyObject *exc, PyObject **result)
 {
     if (exc == NULL) {
         return PyIter_Send(coro, Py_None, result);
     }
-    *result = PyObject_CallMethod(coro, "throw", "(O)", exc);
+    *result = PyObject_CallMethodOneArg(coro, st->name.throw, exc);
     if (*result != NULL) {
         return PYGEN_NEXT;
     }
@@ -356,7 +361,7 @@ task_run(PyObject *self, PyObject *exc)
         Py_DECREF(waiter);
     }
     PyObject *coro = Py_NewRef(t->coro);
-    PySendResult outcome = task_resume(coro, exc, &result);
+    PySendResult outcome = task_resume(t->future.st, coro, exc, &result);
     Py_DECREF(coro);
     Py_XDECREF(cancel);
     if (outcome == PYGEN_ERROR) {

@@ -85,14 +85,23 @@ PyObject *
 hl_task_new(HLLoop *loop, PyObject *coro, PyObject *name, PyObject *context)
 {
     HLState *st = loop->st;
-    PyObject *self = st->TaskType->tp_alloc(st->TaskType, 0);
-    if (self == NULL) {
-        return NULL;
+    PyObject *self;
+    if (st->free_tasks.length > 0) {
+        self = st->free_tasks.objects[--st->free_tasks.length];
+        hl_revive(self);
+        PyObject_GC_Track(self);
+    }
+    else {
+        self = st->TaskType->tp_alloc(st->TaskType, 0);
+        if (self == NULL) {
+            return NULL;
+        }
     }
     HLTask *t = hl_task(self);
     t->future.st = st;
     t->future.is_task = true;
     t->future.native_loop = true;
+    t->log_destroy_pending = false;
     t->future.loop = Py_NewRef((PyObject *)loop);
     if ((loop->debug && hl_capture_stack(st, t->future.loop, &t->future.source_traceback) < 0)
         || task_fill(self, coro, name, context) < 0 || hl_task_register(self) < 0) {
@@ -432,11 +441,14 @@ task_finalize(PyObject *self)
 static void
 task_tp_dealloc(PyObject *self)
 {
-    if (PyObject_CallFinalizerFromDealloc(self) < 0) {
+    if (hl_future_keep(self, &hl_future(self)->st->free_tasks, task_clear_payload)
+        || PyObject_CallFinalizerFromDealloc(self) < 0) {
         return;
     }
+#if PY_VERSION_HEX < 0x030C0000
     PyTypeObject *type = Py_TYPE(self);
-    HLState *st = hl_state_of_type(type);
+#endif
+    HLState *st = hl_future(self)->st;
     PyObject_GC_UnTrack(self);
     hl_task_unregister(self);
     task_clear_payload(self);
@@ -556,6 +568,55 @@ add_future_members(PyTypeObject *type)
     return 0;
 }
 
+/* Future's metaclass: isinstance(task, Future) and issubclass(Task, Future) hold, as they do for
+   asyncio's own pair. */
+
+static PyObject *
+meta_subclasscheck(PyObject *cls, PyObject *subclass)
+{
+    HLState *st = hl_state_of_type((PyTypeObject *)cls);
+    if (st == NULL || !PyType_Check(subclass)) {
+        PyErr_Clear();
+        return PyObject_CallMethod((PyObject *)&PyType_Type, "__subclasscheck__", "OO", cls, subclass);
+    }
+    PyTypeObject *type = (PyTypeObject *)subclass;
+    return PyBool_FromLong(PyType_IsSubtype(type, (PyTypeObject *)cls)
+                           || ((PyTypeObject *)cls == st->FutureType
+                               && PyType_IsSubtype(type, st->TaskType)));
+}
+
+static PyObject *
+meta_instancecheck(PyObject *cls, PyObject *instance)
+{
+    PyObject *type = PyObject_GetAttrString(instance, "__class__");
+    PyObject *answer = type != NULL ? meta_subclasscheck(cls, type) : NULL;
+    Py_XDECREF(type);
+    return answer;
+}
+
+static PyMethodDef meta_methods[] = {
+    {"__instancecheck__", meta_instancecheck, METH_O, "Tell whether instance is a future or task."},
+    {"__subclasscheck__", meta_subclasscheck, METH_O, "Tell whether subclass is a future or task."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot meta_slots[] = {{Py_tp_methods, meta_methods}, {0, NULL}};
+
+static PyType_Spec meta_spec = {
+    "hotloop._core.FutureMeta", 0, 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, meta_slots};
+
+static int
+make_tasks_futures(PyObject *module, HLState *st)
+{
+    PyObject *meta = PyType_FromModuleAndSpec(module, &meta_spec, (PyObject *)&PyType_Type);
+    if (meta == NULL) {
+        return -1;
+    }
+    /* It has the layout of type, which the new type object has too; 3.11 has no other way. */
+    Py_SET_TYPE((PyObject *)st->FutureType, (PyTypeObject *)meta);
+    return 0;
+}
+
 int
 hl_task_setup(PyObject *module, HLState *st)
 {
@@ -567,7 +628,8 @@ hl_task_setup(PyObject *module, HLState *st)
         task_slots,
     };
     st->TaskType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &spec, st->StockTask);
-    if (st->TaskType == NULL || add_future_members(st->TaskType) < 0) {
+    if (st->TaskType == NULL || add_future_members(st->TaskType) < 0
+        || make_tasks_futures(module, st) < 0) {
         return -1;
     }
     return PyModule_AddType(module, st->TaskType);

@@ -20,7 +20,6 @@ struct HLWatch {
     HLWatch *next_unverified;
     int fd;
     bool unverified;
-    bool closing;
 };
 
 enum { READER, WRITER };
@@ -101,10 +100,16 @@ unmark_unverified(HLWatch *watch)
 }
 
 static void
-arm(HLWatch *watch)
+start_poll(HLWatch *watch)
 {
     int events = (watch->reader != NULL ? UV_READABLE : 0) | (watch->writer != NULL ? UV_WRITABLE : 0);
     uv_poll_start(&watch->poll, events, on_watch);
+}
+
+static void
+arm(HLWatch *watch)
+{
+    start_poll(watch);
     mark_unverified(watch);
 }
 
@@ -119,9 +124,7 @@ hl_watch_verify(HLLoop *loop)
             uv_poll_stop(&watch->poll);
         }
         else if (!uv_is_active((uv_handle_t *)&watch->poll)) {
-            arm(watch);
-            loop->unverified = watch->next_unverified;
-            watch->unverified = false;
+            start_poll(watch);
         }
     }
 }
@@ -194,15 +197,13 @@ close_watch(HLWatch *watch)
     HLLoop *loop = watch->loop;
     loop->watches[watch->fd] = NULL;
     unmark_unverified(watch);
-    watch->closing = true;
     uv_close((uv_handle_t *)&watch->poll, on_watch_close);
 }
 
 void
 hl_watch_close_all(HLLoop *loop)
 {
-    bool ours = hl_loop_check_process(loop) == 0;
-    PyErr_Clear();
+    bool ours = loop->pid == getpid();
     loop->unverified = NULL;
     for (int fd = 0; fd < loop->watches_size; fd++) {
         HLWatch *watch = loop->watches[fd];
@@ -297,10 +298,8 @@ add_side(HLLoop *loop, int side, const char *method, PyObject *const *args, Py_s
     }
     PyObject *previous = *side_of(watch, side);
     *side_of(watch, side) = Py_NewRef(handle);
-    if (previous == NULL) {
-        arm(watch);
-    }
-    else {
+    arm(watch);               /* also if armed: the descriptor may be another one by that number */
+    if (previous != NULL) {
         int rc = hl_handle_cancel(previous);
         Py_DECREF(previous);
         if (rc < 0) {

@@ -11,6 +11,8 @@ import subprocess
 import hypothesis
 import pytest
 
+pytest.register_assert_rewrite("support")
+
 from support import (
     IMPLEMENTATIONS, MIXTURES, PATIENCE, Logged, close_tidily, collect, open_descriptors)
 

@@ -285,7 +285,7 @@ def test_the_repr_survives_an_argument_that_has_none():
     def scenario(impl):
         loop = impl.new_event_loop()
         loop.set_debug(True)  # from 3.13 on, arguments are shown in debug mode only
-        handle = loop.call_later(100, function, Bad())
+        handle = loop.call_at(5, function, Bad())
         result = outcome(repr, handle)
         loop.close()
         return result[0], normalise(result[1])
