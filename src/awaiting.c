@@ -67,6 +67,8 @@ iterator_am_send(PyObject *self, PyObject *Py_UNUSED(value), PyObject **result)
     return *result != NULL ? PYGEN_RETURN : PYGEN_ERROR;
 }
 
+/* The interpreter awaits through tp_iternext: an end without exception is StopIteration(None),
+   and a value that cannot be mistaken for arguments or an exception needs no instance of ours. */
 static PyObject *
 iterator_next(PyObject *self)
 {
@@ -75,10 +77,15 @@ iterator_next(PyObject *self)
     if (outcome != PYGEN_RETURN) {
         return result;
     }
-    PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, result);
-    if (stop != NULL) {
-        PyErr_SetObject(PyExc_StopIteration, stop);
-        Py_DECREF(stop);
+    if (PyTuple_Check(result) || PyExceptionInstance_Check(result)) {
+        PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, result);
+        if (stop != NULL) {
+            PyErr_SetObject(PyExc_StopIteration, stop);
+            Py_DECREF(stop);
+        }
+    }
+    else if (result != Py_None) {
+        PyErr_SetObject(PyExc_StopIteration, result);
     }
     Py_DECREF(result);
     return NULL;
@@ -87,7 +94,11 @@ iterator_next(PyObject *self)
 static PyObject *
 iterator_send(PyObject *self, PyObject *Py_UNUSED(value))
 {
-    return iterator_next(self);
+    PyObject *yielded = iterator_next(self);
+    if (yielded == NULL && !PyErr_Occurred()) {
+        PyErr_SetNone(PyExc_StopIteration);
+    }
+    return yielded;
 }
 
 /* Raise throw()'s arguments, with the checks of generator.throw(). */

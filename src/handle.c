@@ -6,6 +6,10 @@
    States: scheduled (callback set), cancelled (callback and arguments dropped).  A handle that
    ran keeps its callback, as asyncio's does, because reader and writer handles run many times.
 
+   The context is captured as asyncio does, but an empty one is not kept: such handles (context NULL)
+   run in the loop's blank context one after the other, and whoever sets a variable in it or
+   holds on to it gets to keep it (hl_blank_enter, hl_blank_exit).
+
    Owners: the ready ring, the timer heap, the inbox and watched descriptors hold a reference
    each; user code may hold more.  A handle made while its loop runs is not tracked by the garbage
    collector, to which the bursts of them would be pure cost: a running loop is no garbage, nor is
@@ -71,6 +75,58 @@ handle_set_args(HLHandle *h, PyObject *const *args, Py_ssize_t nargs)
     return 0;
 }
 
+/* The current context, or NULL in *context if it is empty. */
+static int
+capture_context(PyObject **context)
+{
+    PyObject *copy = PyContext_CopyCurrent();
+    if (copy != NULL && PyMapping_Size(copy) == 0) {
+        Py_DECREF(copy);
+        *context = NULL;
+        return 0;
+    }
+    *context = copy;
+    return copy != NULL ? 0 : -1;
+}
+
+PyObject *
+hl_blank_enter(HLLoop *loop)
+{
+    PyObject *context = loop->blank_context;
+    loop->blank_context = NULL;
+    if (context == NULL) {
+        context = PyContext_New();
+    }
+    if (context != NULL && PyContext_Enter(context) < 0) {
+        Py_CLEAR(context);
+    }
+    return context;
+}
+
+int
+hl_blank_exit(HLLoop *loop, PyObject *context)
+{
+    int rc = PyContext_Exit(context);
+    if (rc == 0 && loop->blank_context == NULL && Py_REFCNT(context) == 1
+        && PyMapping_Size(context) == 0) {
+        loop->blank_context = context;
+    }
+    else {
+        Py_DECREF(context);
+    }
+    return rc;
+}
+
+/* A context that stays the handle's own.  Borrowed, or NULL. */
+static PyObject *
+handle_own_context(HLHandle *h)
+{
+    if (h->context == NULL) {
+        h->context = PyContext_New();
+    }
+    return h->context;
+}
+
 static int
 handle_fill(HLState *st, PyObject *self, PyObject *loop, PyObject *callback,
             PyObject *const *args, Py_ssize_t nargs, PyObject *context, bool debug)
@@ -80,8 +136,8 @@ handle_fill(HLState *st, PyObject *self, PyObject *loop, PyObject *callback,
     h->heap_index = HL_NOT_IN_HEAP;
     h->loop = Py_NewRef(loop);
     h->callback = Py_NewRef(callback);
-    h->context = context != NULL ? Py_NewRef(context) : PyContext_CopyCurrent();
-    if (h->context == NULL || handle_set_args(h, args, nargs) < 0) {
+    h->context = Py_XNewRef(context);
+    if ((context == NULL && capture_context(&h->context) < 0) || handle_set_args(h, args, nargs) < 0) {
         return -1;
     }
     return debug ? hl_capture_stack(st, loop, &h->source_traceback) : 0;
@@ -237,10 +293,25 @@ handle_call_through(HLHandle *h, PyObject *context)
     return result;
 }
 
-static int
-handle_run_in_context(PyObject *self)
+static PyObject *
+handle_call_in_blank(HLHandle *h)
 {
-    HLHandle *h = hl_handle(self);
+    HLLoop *loop = (HLLoop *)Py_NewRef(h->loop);
+    PyObject *result = NULL;
+    PyObject *context = hl_blank_enter(loop);
+    if (context != NULL) {
+        result = handle_call(h);
+        if (hl_blank_exit(loop, context) < 0) {
+            Py_CLEAR(result);
+        }
+    }
+    Py_DECREF(loop);
+    return result;
+}
+
+static PyObject *
+handle_call_in_context(HLHandle *h)
+{
     PyObject *context = Py_NewRef(h->context);
     PyObject *result = NULL;
     if (!PyContext_CheckExact(context)) {
@@ -253,6 +324,20 @@ handle_run_in_context(PyObject *self)
         }
     }
     Py_DECREF(context);
+    return result;
+}
+
+static int
+handle_run_in_context(PyObject *self)
+{
+    HLHandle *h = hl_handle(self);
+    PyObject *result;
+    if (h->context == NULL && hl_is_loop(h->st, h->loop)) {
+        result = handle_call_in_blank(h);
+    }
+    else {
+        result = handle_own_context(h) != NULL ? handle_call_in_context(h) : NULL;
+    }
     if (result == NULL) {
         return handle_report_failure(self);
     }
@@ -388,11 +473,18 @@ or_none(PyObject *value)
     return Py_NewRef(value != NULL ? value : Py_None);
 }
 
+static PyObject *
+handle_get_context_attr(PyObject *self, void *Py_UNUSED(closure))
+{
+    HLHandle *h = hl_handle(self);
+    return h->loop != NULL ? Py_XNewRef(handle_own_context(h)) : Py_NewRef(Py_None);
+}
+
 #if PY_VERSION_HEX >= 0x030C0000
 static PyObject *
 handle_get_context(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return or_none(hl_handle(self)->context);
+    return handle_get_context_attr(self, NULL);
 }
 #endif
 
@@ -415,12 +507,6 @@ handle_get_args(PyObject *self, void *Py_UNUSED(closure))
 {
     HLHandle *h = hl_handle(self);
     return h->callback != NULL ? handle_args(h) : Py_NewRef(Py_None);
-}
-
-static PyObject *
-handle_get_context_attr(PyObject *self, void *Py_UNUSED(closure))
-{
-    return or_none(hl_handle(self)->context);
 }
 
 static PyObject *

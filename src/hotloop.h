@@ -24,7 +24,7 @@ typedef struct {
     HLState *st;                          /* borrowed: lives as long as our types */
     PyObject *loop;                       /* owned */
     PyObject *callback;                   /* owned, NULL once cancelled */
-    PyObject *context;                    /* owned */
+    PyObject *context;                    /* owned, or NULL for an empty one */
     PyObject *inline_args[HL_INLINE_ARGS]; /* owned, the first nargs of them */
     PyObject *args_tuple;                 /* owned: the arguments where there are more */
     PyObject *source_traceback;           /* owned, in debug mode */
@@ -86,6 +86,7 @@ struct HLLoop {
     HLInbox inbox;
     PyObject *current_task;       /* borrowed from the entry being run; NULL between tasks */
     PyObject *task_factory;       /* owned, or NULL */
+    PyObject *blank_context;      /* owned, or NULL: an empty context nobody else refers to */
     PyObject *old_asyncgen_hooks; /* owned, while running */
     PyThreadState *detached;      /* saved while the poll blocks without the GIL */
     unsigned long thread_id;      /* 0 when not running */
@@ -200,6 +201,9 @@ PyObject *hl_timer_handle_new(HLLoop *loop, PyObject *when, PyObject *callback,
 /* Call the callback.  Exceptions go to the exception handler; -1 only for fatal ones. */
 int hl_handle_run(PyObject *self);
 int hl_handle_cancel(PyObject *self);
+/* Enter an empty context for a handle that has none of its own; leave it again. */
+PyObject *hl_blank_enter(HLLoop *loop);
+int hl_blank_exit(HLLoop *loop, PyObject *context);
 /* Let the garbage collector see a handle that may outlive its place in a running loop. */
 void hl_handle_track(PyObject *self);
 /* Drop the loop's reference to a handle that has run or was taken out. */
@@ -317,6 +321,7 @@ extern PyMethodDef hl_run_methods[];
 int64_t hl_monotonic_ns(void);
 /* loop.time(), or its override. */
 int hl_loop_time(HLLoop *loop, double *now);
+/* Open the uv_loop_t, if it is not open yet: a loop that never runs costs no descriptors. */
 int hl_poll_open(HLLoop *loop);
 void hl_poll_close(HLLoop *loop);
 /* Ask the kernel for events; wait for them if nothing else is to do. */

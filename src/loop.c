@@ -3,8 +3,8 @@
    The public class is hotloop.EventLoop(_core.Loop, asyncio.SelectorEventLoop); the attributes
    that asyncio's __init__ and methods assign (_closed, _debug, _thread_id, ...) are ours here.
 
-   States: open and idle, running (thread_id set), closed.  The uv_loop_t is open from __new__ to
-   close() or dealloc.  Owners: user code; a loop owns what is queued in it.  Threads: the thread
+   States: open and idle, running (thread_id set), closed.  The uv_loop_t is open from
+   the first run or watched descriptor to close() or dealloc.  Owners: user code; a loop owns what is queued in it.  Threads: the thread
    that runs the loop, and under the GIL any thread while none runs it; call_soon_threadsafe() and
    hl_loop_wake() from everywhere.  Processes: only the one that made it. */
 
@@ -260,9 +260,8 @@ loop_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(k
     loop->pid = getpid();
     loop->near_fd = loop->signal_fds[0] = loop->signal_fds[1] = loop->old_wakeup_fd = -1;
     loop->patched = type_patches(st, type);
-    if (hl_poll_open(loop) < 0) {
-        loop->closed = true;
-        Py_CLEAR(loop);
+    if (uv_mutex_init(&loop->threadsafe_lock) < 0) {
+        abort();                              /* as libuv itself does in such a case */
     }
     return (PyObject *)loop;
 }
@@ -284,6 +283,7 @@ loop_tp_traverse(PyObject *self, visitproc visit, void *arg)
     HLLoop *loop = (HLLoop *)self;
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(loop->task_factory);
+    Py_VISIT(loop->blank_context);
     Py_VISIT(loop->old_asyncgen_hooks);
     for (size_t i = 0; i < loop->ready.length; i++) {
         HLEntry *entry = hl_ready_at(&loop->ready, i);
@@ -302,6 +302,7 @@ loop_tp_clear(PyObject *self)
 {
     HLLoop *loop = (HLLoop *)self;
     Py_CLEAR(loop->task_factory);
+    Py_CLEAR(loop->blank_context);
     Py_CLEAR(loop->old_asyncgen_hooks);
     loop_release(loop);
     return 0;
@@ -314,6 +315,7 @@ loop_tp_dealloc(PyObject *self)
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     loop_tp_clear(self);
+    uv_mutex_destroy(&loop->threadsafe_lock);
     PyMem_RawFree(loop->ready.entries);
     PyMem_RawFree(loop->timers.timers);
     type->tp_free(self);

@@ -203,17 +203,15 @@ hl_loop_wake(HLLoop *loop)
 int
 hl_poll_open(HLLoop *loop)
 {
+    if (loop->uv_open) {
+        return 0;
+    }
     int rc = uv_loop_init(&loop->uv);
     if (rc < 0) {
         hl_set_uv_error(rc);
         return -1;
     }
     rc = uv_async_init(&loop->uv, &loop->async, on_async);
-    if (rc == 0 && uv_mutex_init(&loop->threadsafe_lock) < 0) {
-        uv_close((uv_handle_t *)&loop->async, NULL);
-        uv_run(&loop->uv, UV_RUN_NOWAIT);
-        rc = UV_ENOMEM;
-    }
     if (rc < 0) {
         uv_loop_close(&loop->uv);
         hl_set_uv_error(rc);
@@ -258,5 +256,4 @@ hl_poll_close(HLLoop *loop)
         close(loop->near_fd);
         loop->near_fd = -1;
     }
-    uv_mutex_destroy(&loop->threadsafe_lock);
 }

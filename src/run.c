@@ -267,7 +267,7 @@ restore_asyncgen_hooks(HLLoop *loop)
 static int
 begin_running(HLLoop *loop)
 {
-    if (track_coroutine_origins(loop, loop->debug) < 0) {
+    if (hl_poll_open(loop) < 0 || track_coroutine_origins(loop, loop->debug) < 0) {
         return -1;
     }
     loop->thread_id = PyThread_get_thread_ident();
@@ -320,7 +320,8 @@ static PyObject *
 loop_run_once(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     HLLoop *loop = (HLLoop *)self;
-    if (hl_loop_check_closed(loop) < 0 || hl_loop_check_process(loop) < 0) {
+    if (hl_loop_check_closed(loop) < 0 || hl_loop_check_process(loop) < 0
+        || hl_poll_open(loop) < 0) {
         return NULL;
     }
     int rc = run_turn(loop);

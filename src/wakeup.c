@@ -22,6 +22,9 @@ static int
 open_pipe(HLLoop *loop)
 {
     int fds[2];
+    if (hl_poll_open(loop) < 0) {
+        return -1;
+    }
     int rc = uv_pipe(fds, UV_NONBLOCK_PIPE, UV_NONBLOCK_PIPE);
     if (rc == 0) {
         fcntl(fds[0], F_SETFD, FD_CLOEXEC);

@@ -170,7 +170,7 @@ init_poll(HLLoop *loop, HLWatch *watch, int fd)
 static HLWatch *
 make_watch(HLLoop *loop, int fd)
 {
-    if (grow_table(loop, fd) < 0) {
+    if (hl_poll_open(loop) < 0 || grow_table(loop, fd) < 0) {
         return NULL;
     }
     HLWatch *watch = PyMem_RawCalloc(1, sizeof(HLWatch));

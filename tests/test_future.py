@@ -649,7 +649,7 @@ def test_the_iterator_behaves_as_that_of_asyncio():
         steps.append(next(iterator) is future)
         steps.append(future._asyncio_future_blocking)
         future._asyncio_future_blocking = False
-        steps.append(outcome(next, iterator))            # awaited while pending
+        steps.append(outcome(next, iterator)[0])         # awaited while pending
         future.set_result("result")
         steps.append(outcome(next, iterator))
         iterator = future.__await__()

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import functools
 import os
+import socket
 import sys
 import threading
 import time
@@ -126,6 +127,23 @@ def test_stop_before_run_still_takes_what_is_due():
         return seen
 
     assert sorted(same_on_both(scenario)) == ["callback", "timer"]
+
+
+def test_a_single_turn_takes_what_can_be_read(loop):
+    """stop() and run_forever() are how tests and tools run a loop step by step."""
+    left, right = socket.socketpair()
+    with left, right:
+        seen = []
+        loop.add_reader(left, lambda: seen.append(left.recv(10)))
+        for text in (b"one", b"two"):
+            right.send(text)
+            one_turn(loop)
+            assert seen.pop() == text
+        loop.call_soon(seen.append, "callback")
+        right.send(b"three")
+        turns(loop, 2)
+        assert sorted(map(str, seen)) == ["b'three'", "callback"]
+        loop.remove_reader(left)
 
 
 def test_a_due_timer_runs_after_what_was_ready_already():

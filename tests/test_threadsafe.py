@@ -230,7 +230,7 @@ def test_after_close_it_raises(loop):
 
 
 def test_hammering_a_loop_that_closes_raises_and_never_crashes(new_loop):
-    for _ in range(20):
+    for _ in range(8):
         loop = new_loop()
         closed = threading.Event()
 

@@ -1,0 +1,665 @@
+"""Signals: Ctrl-C in every state of the loop, signal handlers, the wake-up descriptor.
+
+Lessons row 6: uvloop#295, #335 ignore Ctrl-C or hang after it. libuv retries EINTR inside its poll, so a loop
+over it hears of a signal only through the wake-up descriptor.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from support import (
+    PATIENCE, Contexts, clean_environment, normalise, outcome, same_on_both, script_command,
+    script_output, turns)
+
+# Far above what a right loop needs (a millisecond), far below a polling interval or a hang.
+PROMPT = 2 * PATIENCE
+
+
+def interrupt(impl, source, *, signals=1, ready="READY"):
+    """Run source, send it SIGINT once it says READY; its output and how long it lived after that."""
+    child = subprocess.Popen(
+        script_command(impl, source), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=clean_environment(PYTHONUNBUFFERED="1"))
+    try:
+        assert child.stdout.readline().strip() == ready
+        time.sleep(0.05)  # now it is idle, or busy
+        before = time.monotonic()
+        for _ in range(signals):
+            child.send_signal(signal.SIGINT)
+            time.sleep(0.05)
+        output, errors = child.communicate(timeout=25 * PATIENCE)
+        return output, errors, time.monotonic() - before, child.returncode
+    finally:
+        if child.poll() is None:
+            child.kill()
+            child.communicate()
+
+
+SITUATIONS = {
+    "idle in run": """
+        async def main():
+            print("READY")
+            await asyncio.sleep(60)
+
+        try:
+            run(main())
+        except KeyboardInterrupt:
+            print("interrupted")
+        """,
+    "idle in run without a timer": """
+        async def main():
+            print("READY")
+            await asyncio.get_running_loop().create_future()
+
+        try:
+            run(main())
+        except KeyboardInterrupt:
+            print("interrupted")
+        """,
+    "idle in run_until_complete": """
+        loop = new_event_loop()
+
+        async def main():
+            print("READY")
+            await asyncio.sleep(60)
+
+        task = loop.create_task(main())
+        try:
+            loop.run_until_complete(task)
+        except KeyboardInterrupt:
+            print("interrupted")
+        task.cancel()
+        try:
+            loop.run_until_complete(task)
+        except asyncio.CancelledError:
+            pass
+        loop.close()
+        """,
+    "idle in run_forever": """
+        loop = new_event_loop()
+        loop.call_soon(print, "READY")
+        try:
+            loop.run_forever()
+        except KeyboardInterrupt:
+            print("interrupted")
+        loop.close()
+        """,
+    "idle in run_forever with a watched descriptor": """
+        import socket
+        loop = new_event_loop()
+        left, right = socket.socketpair()
+        loop.add_reader(left, print)
+        loop.call_soon(print, "READY")
+        try:
+            loop.run_forever()
+        except KeyboardInterrupt:
+            print("interrupted")
+        loop.close()
+        """,
+    "a task that always yields": """
+        async def main():
+            print("READY")
+            while True:
+                await asyncio.sleep(0)
+
+        try:
+            run(main())
+        except KeyboardInterrupt:
+            print("interrupted")
+        """,
+    "a callback that reschedules itself": """
+        loop = new_event_loop()
+
+        def again():
+            loop.call_soon(again)
+
+        again()
+        loop.call_soon(print, "READY")
+        try:
+            loop.run_forever()
+        except KeyboardInterrupt:
+            print("interrupted")
+        loop.close()
+        """,
+    "a callback that never ends": """
+        loop = new_event_loop()
+
+        def endless():
+            print("READY")
+            while True:
+                pass
+
+        loop.call_soon(endless)
+        try:
+            loop.run_forever()
+        except KeyboardInterrupt:
+            print("interrupted")
+        loop.close()
+        """,
+    "a callback that sleeps": """
+        import time
+        loop = new_event_loop()
+        loop.call_soon(lambda: (print("READY"), time.sleep(60)))
+        try:
+            loop.run_forever()
+        except KeyboardInterrupt:
+            print("interrupted")
+        loop.close()
+        """,
+    "a timer that sleeps": """
+        import time
+        loop = new_event_loop()
+        loop.call_later(0.01, lambda: (print("READY"), time.sleep(60)))
+        try:
+            loop.run_forever()
+        except KeyboardInterrupt:
+            print("interrupted")
+        loop.close()
+        """,
+    "a task that computes": """
+        async def main():
+            print("READY")
+            while True:
+                sum(range(1000))
+
+        loop = new_event_loop()
+        try:
+            loop.run_until_complete(main())
+        except KeyboardInterrupt:
+            print("interrupted")
+        loop.close()
+        """,
+    "waiting for a thread": """
+        import time
+
+        async def main():
+            print("READY")
+            await asyncio.to_thread(time.sleep, 0.5)
+            await asyncio.sleep(60)
+
+        try:
+            run(main())
+        except KeyboardInterrupt:
+            print("interrupted")
+        """,
+    "a second loop after the first": """
+        run(asyncio.sleep(0))
+        loop = new_event_loop()
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        loop.close()
+
+        async def main():
+            print("READY")
+            await asyncio.sleep(60)
+
+        try:
+            run(main())
+        except KeyboardInterrupt:
+            print("interrupted")
+        """,
+    "a server": """
+        async def main():
+            server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+            print("READY")
+            await server.serve_forever()
+
+        try:
+            run(main())
+        except KeyboardInterrupt:
+            print("interrupted")
+        """,
+}
+
+
+@pytest.mark.parametrize("source", SITUATIONS.values(), ids=SITUATIONS)
+def test_ctrl_c_ends_the_program_at_once(impl, source):
+    output, errors, seconds, status = interrupt(impl, source)
+    assert (output, errors, status) == ("interrupted\n", "", 0)
+    assert seconds < PROMPT
+
+
+def test_an_uncaught_ctrl_c_ends_the_process_as_python_does(impl):
+    output, errors, _, status = interrupt(impl, """
+        async def main():
+            print("READY")
+            await asyncio.sleep(60)
+
+        run(main())
+        """)
+    assert status == -signal.SIGINT
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+
+
+def test_ctrl_c_under_a_runner_cancels_the_main_task_first(impl):
+    output, errors, seconds, status = interrupt(impl, """
+        async def main():
+            print("READY")
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                await asyncio.sleep(0.01)
+                print("cleaned up")
+                raise
+
+        try:
+            run(main())
+        except KeyboardInterrupt:
+            print("interrupted")
+        """)
+    assert (output, errors, status) == ("cleaned up\ninterrupted\n", "", 0)
+    assert seconds < PROMPT
+
+
+def test_a_second_ctrl_c_interrupts_a_task_that_refuses(impl):
+    output, errors, seconds, status = interrupt(impl, """
+        async def main():
+            print("READY")
+            while True:
+                try:
+                    await asyncio.sleep(60)
+                except asyncio.CancelledError:
+                    print("refused")
+
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            try:
+                runner.run(main())
+            except KeyboardInterrupt:
+                print("interrupted")
+            import os
+            os._exit(0)
+        """, signals=2)
+    assert (output, errors, status) == ("refused\ninterrupted\n", "", 0)
+    assert seconds < PROMPT
+
+
+def test_a_loop_in_another_thread_leaves_ctrl_c_to_the_main_thread(impl):
+    output, errors, seconds, status = interrupt(impl, """
+        import threading
+        loop = new_event_loop()
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+        print("READY")
+        try:
+            threading.Event().wait(60)
+        except KeyboardInterrupt:
+            print("interrupted")
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+        """)
+    assert (output, errors, status) == ("interrupted\n", "", 0)
+    assert seconds < PROMPT
+
+
+def test_loops_in_both_threads_and_ctrl_c(impl):
+    output, errors, seconds, status = interrupt(impl, """
+        import threading
+        other = new_event_loop()
+        thread = threading.Thread(target=other.run_forever)
+        thread.start()
+
+        async def main():
+            print("READY")
+            await asyncio.sleep(60)
+
+        try:
+            run(main())
+        except KeyboardInterrupt:
+            print("interrupted")
+        other.call_soon_threadsafe(other.stop)
+        thread.join()
+        other.close()
+        """)
+    assert (output, errors, status) == ("interrupted\n", "", 0)
+    assert seconds < PROMPT
+
+
+def test_the_loop_works_on_after_ctrl_c(impl):
+    output, errors, _, status = interrupt(impl, """
+        loop = new_event_loop()
+        loop.call_soon(print, "READY")
+        try:
+            loop.run_forever()
+        except KeyboardInterrupt:
+            pass
+        print(loop.run_until_complete(asyncio.sleep(0.01, "works")))
+        loop.close()
+        """)
+    assert (output, errors, status) == ("works\n", "", 0)
+
+
+# -- handlers of the signal module -------------------------------------------
+
+@pytest.fixture
+def python_handler():
+    """Install a Python-level handler for SIGUSR1 that notes the time; the default is put back."""
+    seen = []
+    before = signal.signal(signal.SIGUSR1, lambda signum, frame: seen.append(time.monotonic()))
+    yield seen
+    signal.signal(signal.SIGUSR1, before)
+
+
+def send_later(signum, seconds):
+    """Send a signal to this process from another thread; returns the list the time of sending goes to."""
+    sent = []
+
+    def send():
+        time.sleep(seconds)
+        sent.append(time.monotonic())
+        os.kill(os.getpid(), signum)
+
+    threading.Thread(target=send).start()
+    return sent
+
+
+def test_a_python_handler_runs_at_once_on_an_idle_loop(loop, python_handler):
+    sent = send_later(signal.SIGUSR1, 0.05)
+    timer = loop.call_later(3 * PATIENCE, loop.stop)
+
+    def watch():
+        if python_handler:
+            loop.stop()
+        else:
+            loop.call_later(0.5, watch)
+
+    loop.call_later(0.5, watch)
+    loop.run_forever()
+    timer.cancel()
+    assert len(python_handler) == 1
+    assert python_handler[0] - sent[0] < 0.4  # before the timer of 0.5 seconds could wake the loop
+
+
+def test_a_python_handler_may_stop_the_idle_loop(loop):
+    before = signal.signal(signal.SIGUSR1, lambda signum, frame: loop.stop())
+    try:
+        send_later(signal.SIGUSR1, 0.02)
+        timer = loop.call_later(5 * PATIENCE, lambda: pytest.fail("stop() in the handler was not noticed"))
+        # asyncio notices stop() from a signal handler only with its wake-up descriptor set.
+        loop.add_signal_handler(signal.SIGUSR2, print)
+        loop.run_forever()
+        timer.cancel()
+        loop.remove_signal_handler(signal.SIGUSR2)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_an_exception_of_a_python_handler_leaves_run_forever(loop):
+    class Signalled(Exception):
+        pass
+
+    def handler(signum, frame):
+        raise Signalled
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        send_later(signal.SIGUSR1, 0.02)
+        with pytest.raises(Signalled):
+            loop.run_forever()
+        assert not loop.is_running()
+        assert loop.run_until_complete(asyncio.sleep(0.001, "works")) == "works"
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_many_signals_in_a_row(loop, python_handler):
+    async def main():
+        for number in range(200):
+            os.kill(os.getpid(), signal.SIGUSR1)
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
+
+    loop.run_until_complete(main())
+    assert len(python_handler) == 200
+
+
+# -- add_signal_handler ------------------------------------------------------
+
+def test_a_signal_handler_is_called_with_its_arguments_by_the_loop(loop):
+    seen = []
+
+    def handler(*args):
+        seen.append((args, asyncio.get_running_loop() is loop))
+        loop.stop()
+
+    loop.add_signal_handler(signal.SIGUSR1, handler, 1, "two")
+    send_later(signal.SIGUSR1, 0.02)
+    before = time.monotonic()
+    loop.run_forever()
+    assert seen == [((1, "two"), True)]
+    assert time.monotonic() - before < PROMPT
+    assert loop.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_a_signal_sent_by_a_callback_is_handled(loop):
+    loop.add_signal_handler(signal.SIGUSR1, loop.stop)
+    loop.call_soon(os.kill, os.getpid(), signal.SIGUSR1)
+    loop.run_forever()
+    assert loop.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_a_signal_from_before_the_run_is_handled_in_it(loop):
+    loop.add_signal_handler(signal.SIGUSR1, loop.stop)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    timer = loop.call_later(5 * PATIENCE, lambda: pytest.fail("the signal was lost"))
+    loop.run_forever()
+    timer.cancel()
+    assert loop.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_every_one_of_a_few_signals_is_handled(loop):
+    seen = []
+    signals = [signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD]
+
+    def handler(signum):
+        seen.append(signum)
+        if len(seen) == len(signals):
+            loop.stop()
+
+    for signum in signals:
+        loop.add_signal_handler(signum, handler, signum)
+    for signum in signals:
+        loop.call_soon(os.kill, os.getpid(), signum)
+    loop.run_forever()
+    assert sorted(seen) == sorted(signals)
+    for signum in signals:
+        assert loop.remove_signal_handler(signum) is True
+        assert loop.remove_signal_handler(signum) is False
+
+
+def test_handlers_may_be_replaced(loop):
+    seen = []
+    loop.add_signal_handler(signal.SIGUSR1, seen.append, "old")
+    loop.add_signal_handler(signal.SIGUSR1, lambda: (seen.append("new"), loop.stop()))
+    os.kill(os.getpid(), signal.SIGUSR1)
+    loop.run_forever()
+    assert seen == ["new"]
+    loop.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_removal_puts_the_default_back(loop):
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGUSR1)}
+    for signum in before:
+        loop.add_signal_handler(signum, print)
+        assert signal.getsignal(signum) != before[signum]
+        loop.remove_signal_handler(signum)
+        assert signal.getsignal(signum) == before[signum]
+
+
+def test_closing_the_loop_removes_the_handlers(loop):
+    before = signal.getsignal(signal.SIGUSR1)
+    loop.add_signal_handler(signal.SIGUSR1, print)
+    loop.close()
+    assert signal.getsignal(signal.SIGUSR1) == before
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_a_failing_handler_is_reported(loop):
+    contexts = Contexts()
+    loop.set_exception_handler(contexts)
+    loop.add_signal_handler(signal.SIGUSR1, int, "no")
+    os.kill(os.getpid(), signal.SIGUSR1)
+    loop.call_later(0.01, loop.stop)
+    loop.run_forever()
+    assert [type(context["exception"]) for context in contexts] == [ValueError]
+    loop.remove_signal_handler(signal.SIGUSR1)
+
+
+async def coroutine():
+    pass
+
+
+WRONG_HANDLERS = {
+    "SIGKILL": (signal.SIGKILL, print),
+    "SIGSTOP": (signal.SIGSTOP, print),
+    "zero": (0, print),
+    "negative": (-1, print),
+    "too large": (1000, print),
+    "a string": ("SIGINT", print),
+    "a float": (1.5, print),
+    "None": (None, print),
+    "a coroutine function": (signal.SIGUSR1, coroutine),
+}
+
+
+@pytest.mark.parametrize("arguments", WRONG_HANDLERS.values(), ids=WRONG_HANDLERS)
+def test_wrong_handlers_are_refused_as_by_asyncio(arguments):
+    def scenario(impl):
+        loop = impl.new_event_loop()
+        try:
+            signum = arguments[0]
+            return (
+                outcome(loop.add_signal_handler, *arguments),
+                outcome(loop.remove_signal_handler, signum))
+        finally:
+            loop.close()
+            assert signal.set_wakeup_fd(-1) == -1
+
+    assert same_on_both(scenario)[0][0] == "raised"
+
+
+def test_handlers_can_only_be_set_in_the_main_thread():
+    def scenario(impl):
+        loop = impl.new_event_loop()
+        results = []
+        thread = threading.Thread(
+            target=lambda: results.append(outcome(loop.add_signal_handler, signal.SIGUSR1, print)[:2]))
+        thread.start()
+        thread.join()
+        loop.close()
+        return results
+
+    [result] = same_on_both(scenario)
+    assert result[0] == "raised"
+
+
+def test_a_sigchld_handler_is_allowed_and_called_beside_subprocesses(impl):
+    """Lessons row 24 (uvloop#409): the loop must not keep SIGCHLD for itself."""
+    assert script_output(impl, """
+        import signal
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            seen = asyncio.Event()
+            loop.add_signal_handler(signal.SIGCHLD, seen.set)
+            process = await asyncio.create_subprocess_exec("true")
+            print(await process.wait())
+            await asyncio.wait_for(seen.wait(), 20)
+            loop.remove_signal_handler(signal.SIGCHLD)
+            print("seen")
+
+        run(main())
+        """) == "0\nseen\n"
+
+
+# -- the wake-up descriptor --------------------------------------------------
+
+@pytest.fixture
+def foreign_wakeup():
+    """A wake-up descriptor set by somebody else, as servers do."""
+    left, right = socket.socketpair()
+    left.setblocking(False)
+    right.setblocking(False)
+    before = signal.set_wakeup_fd(right.fileno(), warn_on_full_buffer=False)
+    yield left, right
+    assert signal.set_wakeup_fd(before) == right.fileno()
+    left.close()
+    right.close()
+
+
+def test_a_foreign_wakeup_descriptor_is_back_after_every_run(impl, foreign_wakeup, python_handler):
+    left, right = foreign_wakeup
+    for _ in range(3):
+        loop = impl.new_event_loop()
+        turns(loop, 2)
+        with pytest.raises(LookupError):
+            loop.run_until_complete(fail())
+        loop.call_soon(sys.exit)
+        with pytest.raises(SystemExit):
+            loop.run_forever()
+        loop.close()
+    os.kill(os.getpid(), signal.SIGUSR1)
+    assert left.recv(10) == bytes([signal.SIGUSR1])
+    assert len(python_handler) == 1
+
+
+async def fail():
+    raise LookupError
+
+
+def test_the_wakeup_descriptor_is_unset_after_a_run(loop):
+    turns(loop, 2)
+    assert signal.set_wakeup_fd(-1) == -1
+    loop.add_signal_handler(signal.SIGUSR1, print)
+    turns(loop, 2)
+    loop.remove_signal_handler(signal.SIGUSR1)
+    turns(loop, 2)
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_a_loop_in_another_thread_leaves_the_wakeup_descriptor_alone(loop, foreign_wakeup):
+    left, right = foreign_wakeup
+    seen = []
+
+    def look():
+        seen.append("ran")
+        loop.stop()
+
+    loop.call_later(0.02, look)
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    before = signal.signal(signal.SIGUSR1, lambda signum, frame: None)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    thread.join(20)
+    signal.signal(signal.SIGUSR1, before)
+    assert seen == ["ran"]
+    assert left.recv(10) == bytes([signal.SIGUSR1])
+
+
+def test_signal_handlers_stay_in_force_from_one_run_to_the_next(loop):
+    seen = []
+    loop.add_signal_handler(signal.SIGUSR1, seen.append, 1)
+    for count in range(1, 4):
+        loop.call_soon(os.kill, os.getpid(), signal.SIGUSR1)
+        loop.call_later(0.01, loop.stop)
+        loop.run_forever()
+        assert len(seen) == count
+    loop.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_the_repr_of_errors_is_that_of_asyncio():
+    def scenario(impl):
+        loop = impl.new_event_loop()
+        result = outcome(loop.add_signal_handler, signal.SIGKILL, print)
+        loop.close()
+        return normalise(result[2])
+
+    assert same_on_both(scenario) == "sig 9 cannot be caught"
