@@ -57,12 +57,7 @@ iterator_am_send(PyObject *self, PyObject *Py_UNUSED(value), PyObject **result)
         return PYGEN_ERROR;
     }
     it->future = NULL;
-    if (Py_TYPE(future) == it->st->FutureType || Py_TYPE(future) == it->st->TaskType) {
-        *result = hl_future_get_result(future);
-    }
-    else {
-        *result = PyObject_CallMethodNoArgs(future, it->st->name.result);
-    }
+    *result = hl_future_get_result(future);
     Py_DECREF(future);
     return *result != NULL ? PYGEN_RETURN : PYGEN_ERROR;
 }

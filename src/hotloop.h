@@ -77,6 +77,7 @@ typedef struct {
 /* Methods that a subclass or a test has put its own in place of. */
 #define HL_PATCHED_TIME 1
 #define HL_PATCHED_CALL_SOON 2
+#define HL_PATCHED_CALL_AT 4
 
 struct HLLoop {
     PyObject_HEAD

@@ -47,6 +47,7 @@ static const struct {
 } patchable[] = {
     {"time", HL_PATCHED_TIME},
     {"call_soon", HL_PATCHED_CALL_SOON},
+    {"call_at", HL_PATCHED_CALL_AT},
 };
 
 static int

@@ -271,6 +271,7 @@ begin_running(HLLoop *loop)
         return -1;
     }
     loop->thread_id = PyThread_get_thread_ident();
+    loop->last_poll_ns = 0;               /* stop(); run_forever() is how programs poll once */
     if (install_asyncgen_hooks(loop) < 0 || set_running_loop(loop, (PyObject *)loop) < 0) {
         return -1;
     }
@@ -324,6 +325,7 @@ loop_run_once(PyObject *self, PyObject *Py_UNUSED(ignored))
         || hl_poll_open(loop) < 0) {
         return NULL;
     }
+    loop->last_poll_ns = 0;
     int rc = run_turn(loop);
     forget_current_task(loop);
     return rc == 0 ? Py_NewRef(Py_None) : NULL;

@@ -231,6 +231,29 @@ deadline_after(HLLoop *loop, PyObject *delay)
     return when;
 }
 
+/* self.call_at(when, callback, *args, context=context), where somebody has put their own. */
+static PyObject *
+call_at_by_name(HLLoop *loop, PyObject *when, const CallArguments *call)
+{
+    PyObject *handle = NULL;
+    PyObject *method = PyObject_GetAttrString((PyObject *)loop, "call_at");
+    PyObject *args = PyTuple_New(call->nargs + 2);
+    PyObject *kwargs = Py_BuildValue("{OO}", loop->st->name.context,
+                                     call->context != NULL ? call->context : Py_None);
+    if (method != NULL && args != NULL && kwargs != NULL) {
+        PyTuple_SET_ITEM(args, 0, Py_NewRef(when));
+        PyTuple_SET_ITEM(args, 1, Py_NewRef(call->callback));
+        for (Py_ssize_t i = 0; i < call->nargs; i++) {
+            PyTuple_SET_ITEM(args, i + 2, Py_NewRef(call->args[i]));
+        }
+        handle = PyObject_Call(method, args, kwargs);
+    }
+    Py_XDECREF(method);
+    Py_XDECREF(args);
+    Py_XDECREF(kwargs);
+    return handle;
+}
+
 static PyObject *
 loop_call_later(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
@@ -245,7 +268,10 @@ loop_call_later(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObjec
     }
     PyObject *when = deadline_after(loop, call.first);
     PyObject *handle = NULL;
-    if (when != NULL && check_call(loop, call.callback, "call_at", true) == 0) {
+    if (when != NULL && loop->patched & HL_PATCHED_CALL_AT) {
+        handle = call_at_by_name(loop, when, &call);
+    }
+    else if (when != NULL && check_call(loop, call.callback, "call_at", true) == 0) {
         handle = schedule_timer(loop, when, &call);
     }
     Py_XDECREF(when);

@@ -152,14 +152,10 @@ grow_table(HLLoop *loop, int fd)
     return 0;
 }
 
-/* uv_poll_init() makes the descriptor non-blocking. */
+/* uv_poll_init() makes the descriptor non-blocking; flags are those to put back. */
 static int
-init_poll(HLLoop *loop, HLWatch *watch, int fd)
+init_poll(HLLoop *loop, HLWatch *watch, int fd, int flags)
 {
-    int flags = fcntl(fd, F_GETFL);
-    if (flags < 0) {
-        return -errno;
-    }
     int rc = uv_poll_init(&loop->uv, &watch->poll, fd);
     if (!(flags & O_NONBLOCK)) {
         fcntl(fd, F_SETFL, flags);
@@ -170,6 +166,10 @@ init_poll(HLLoop *loop, HLWatch *watch, int fd)
 static HLWatch *
 make_watch(HLLoop *loop, int fd)
 {
+    int flags = fcntl(fd, F_GETFL);           /* before libuv opens descriptors of its own */
+    if (flags < 0) {
+        return (HLWatch *)PyErr_SetFromErrno(PyExc_OSError);
+    }
     if (hl_poll_open(loop) < 0 || grow_table(loop, fd) < 0) {
         return NULL;
     }
@@ -178,7 +178,7 @@ make_watch(HLLoop *loop, int fd)
         PyErr_NoMemory();
         return NULL;
     }
-    int rc = init_poll(loop, watch, fd);
+    int rc = init_poll(loop, watch, fd, flags);
     if (rc < 0) {
         PyMem_RawFree(watch);
         hl_set_uv_error(rc);

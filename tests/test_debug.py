@@ -75,7 +75,7 @@ def test_a_slow_callback_is_reported_as_by_asyncio(logged):
         loop.slow_callback_duration = 0.01
         with Logged() as log:
             loop.call_soon(time.sleep, 0.02)
-            loop.call_later(0, time.sleep, 0.02)
+            loop.call_at(0.0, time.sleep, 0.02)
             turns(loop, 4)
             loop.set_debug(False)
             loop.close()
@@ -265,7 +265,7 @@ def test_things_know_where_they_were_made(debug_loop):
 
     for thing in make():
         assert isinstance(thing._source_traceback, traceback.StackSummary)
-        assert source_names(thing)[-1] == "make", type(thing)
+        assert "make" in source_names(thing)[-2:], type(thing)  # asyncio's own frame may follow
     turns(debug_loop, 3)
 
 
