@@ -107,7 +107,7 @@ int
 hl_blank_exit(HLLoop *loop, PyObject *context)
 {
     int rc = PyContext_Exit(context);
-    if (rc == 0 && loop->blank_context == NULL && Py_REFCNT(context) == 1
+    if (rc == 0 && !PyErr_Occurred() && loop->blank_context == NULL && Py_REFCNT(context) == 1
         && PyMapping_Size(context) == 0) {
         loop->blank_context = context;
     }

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import os
 import shutil
 import signal
@@ -16,14 +17,16 @@ pytest.register_assert_rewrite("support")
 from support import (
     IMPLEMENTATIONS, MIXTURES, PATIENCE, Logged, close_tidily, collect, open_descriptors)
 
-TIME_LIMIT = min(30 * PATIENCE, 100)
+# HYPOTHESIS_PROFILE=search looks for new counterexamples, for longer; give it -o faulthandler_timeout=0 too.
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci")
+TIME_LIMIT = min(30 * PATIENCE, 100) if PROFILE == "ci" else 3600
 
 hypothesis.settings.register_profile(
-    "ci", derandomize=True, deadline=None, database=None, print_blob=True,
+    "ci", derandomize=True, max_examples=150, deadline=None, database=None, print_blob=True,
     suppress_health_check=list(hypothesis.HealthCheck))
 hypothesis.settings.register_profile(
     "search", parent=hypothesis.settings.get_profile("ci"), derandomize=False, max_examples=2000)
-hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+hypothesis.settings.load_profile(PROFILE)
 
 
 def pytest_configure(config):
@@ -62,7 +65,7 @@ def time_limit():
 def asyncio_log(request):
     """What asyncio logged. A test that does not ask for it must not cause any error or warning."""
     asked_for = "logged" in request.fixturenames
-    with Logged() as log:
+    with Logged(logging.WARNING) as log:
         yield log
         if not asked_for:
             gc.collect()

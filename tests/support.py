@@ -216,8 +216,8 @@ def same_on_both(scenario, *args, over=None):
 class Logged(logging.Handler):
     """Collects what is logged by asyncio while it is installed."""
 
-    def __init__(self):
-        super().__init__(logging.DEBUG)
+    def __init__(self, level=logging.DEBUG):
+        super().__init__(level)
         self.records = []
         self.logger = logging.getLogger("asyncio")
 
@@ -226,7 +226,7 @@ class Logged(logging.Handler):
 
     def __enter__(self):
         self._before = (self.logger.level, self.logger.propagate)
-        self.logger.setLevel(logging.DEBUG)
+        self.logger.setLevel(self.level)
         self.logger.propagate = False
         self.logger.addHandler(self)
         return self

@@ -8,11 +8,10 @@ exactly one order to run things in.
 import asyncio
 import sys
 
-from hypothesis import example, given, settings, strategies as st
+from hypothesis import example, given, strategies as st
 
 from support import ASYNCIO, MIXTURES, VirtualTime, turns
 
-EXAMPLES = 150
 TICKS = 24
 TURNS_A_TICK = 60
 
@@ -86,7 +85,7 @@ class Machine:
             for number, (step, *arguments) in enumerate(self.program[actor % len(self.program)]):
                 self.note(name, number, step)
                 try:
-                    self.note(name, number, "gives", await getattr(self, step)(*arguments))
+                    self.note(name, number, "gives", repr(await getattr(self, step)(*arguments)))
                 except Failure as exc:
                     self.note(name, number, "failed", str(exc))
             return name
@@ -115,7 +114,8 @@ class Machine:
     async def join(self, which):
         """Await a younger task: were older ones allowed too, rings of tasks would wait for ever."""
         which %= len(self.tasks)
-        if which > self.tasks.index(asyncio.current_task()):
+        me = asyncio.current_task()
+        if me in self.tasks and which > self.tasks.index(me):  # an eager task is not yet, at first
             return await self.tasks[which]
 
     async def wait_future(self, which):
@@ -297,7 +297,6 @@ steps = st.one_of(
 programs = st.lists(st.lists(steps, max_size=8), min_size=1, max_size=4)
 
 
-@settings(max_examples=EXAMPLES)
 @given(programs)
 @example([[("spawn_", 1), ("spawn_", 2), ("sleep", 1), ("set_result", 0, "a")], [("wait_future", 0)], [("cancel", 1, "b")]])
 @example([[("gather", [1, 2, 3], False), ("sleep", 2)], [("fail", "a")], [("sleep", 3)], [("swallow", 1)]])

@@ -1603,8 +1603,9 @@ def test_the_repr_and_attributes_of_eager_tasks():
         async def outer():
             done = Task(nothing(), loop=loop, eager_start=True, name="done")
             pending = Task(waiting(), loop=loop, eager_start=True, name="pending")
-            texts = [normalise(repr(done)), normalise(repr(pending)), done.get_coro() is None,
-                     pending._fut_waiter is not None]
+            texts = [normalise(repr(done)), normalise(repr(pending)), pending._fut_waiter is not None]
+            if sys.version_info >= (3, 12, 3):  # stock get_coro() crashes there before
+                texts.append(done.get_coro() is None)
             pending.cancel()
             await asyncio.wait([pending])
             return texts

@@ -1,0 +1,1 @@
+"""Public names, signatures, stubs, and rules of the sources."""  # being written by the second helper

@@ -1,0 +1,1 @@
+"""Loops that are extended or run by others."""  # being written by the second helper

@@ -1,0 +1,1 @@
+"""Loops and processes."""  # being written by the second helper

@@ -1,0 +1,1 @@
+"""python -m hotloop."""  # being written by the second helper

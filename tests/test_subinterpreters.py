@@ -1,0 +1,1 @@
+"""Subinterpreters and the end of the interpreter."""  # being written by the second helper
