@@ -32,7 +32,8 @@ wake_by_name(PyObject *self, PyObject *task)
     if (wakeup == NULL) {
         return -1;
     }
-    int rc = call_soon_by_name(self, wakeup, hl_task(task)->context);
+    PyObject *context = hl_task_context(task);
+    int rc = context != NULL ? call_soon_by_name(self, wakeup, context) : -1;
     Py_DECREF(wakeup);
     return rc;
 }
@@ -224,9 +225,9 @@ append_shown(PyObject *list, PyObject *callback, PyObject *context)
 {
     PyObject *shown = shown_callback(callback, context);
     if (is_waiting_task(callback, context)) {
-        context = hl_task(callback)->context;
+        context = hl_task_context(callback);
     }
-    PyObject *pair = shown != NULL ? PyTuple_Pack(2, shown, context) : NULL;
+    PyObject *pair = shown != NULL && context != NULL ? PyTuple_Pack(2, shown, context) : NULL;
     int rc = pair != NULL ? PyList_Append(list, pair) : -1;
     Py_XDECREF(pair);
     Py_XDECREF(shown);

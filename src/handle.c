@@ -6,9 +6,10 @@
    States: scheduled (callback set), cancelled (callback and arguments dropped).  A handle that
    ran keeps its callback, as asyncio's does, because reader and writer handles run many times.
 
-   The context is captured as asyncio does, but an empty one is not kept: such handles (context NULL)
-   run in the loop's blank context one after the other, and whoever sets a variable in it or
-   holds on to it gets to keep it (hl_blank_enter, hl_blank_exit).
+   The context is captured as asyncio does.  Where many handles are queued an empty one is not
+   kept, to spare the allocator and the garbage collector: such handles (context NULL) run in the
+   loop's blank context one after the other, and whoever sets a variable in it or holds on to it
+   gets to keep it (hl_blank_enter, hl_blank_exit).
 
    Owners: the ready ring, the timer heap, the inbox and watched descriptors hold a reference
    each; user code may hold more.  A handle made while its loop runs is not tracked by the garbage
@@ -75,9 +76,8 @@ handle_set_args(HLHandle *h, PyObject *const *args, Py_ssize_t nargs)
     return 0;
 }
 
-/* The current context, or NULL in *context if it is empty. */
-static int
-capture_context(PyObject **context)
+int
+hl_capture_context(PyObject **context)
 {
     PyObject *copy = PyContext_CopyCurrent();
     if (copy != NULL && PyMapping_Size(copy) == 0) {
@@ -87,6 +87,15 @@ capture_context(PyObject **context)
     }
     *context = copy;
     return copy != NULL ? 0 : -1;
+}
+
+/* Are so many handles queued that CPython's own free list of contexts does not last? */
+static bool
+is_crowded(PyObject *loop, HLState *st)
+{
+    HLLoop *ours = (HLLoop *)loop;
+    return hl_is_loop(st, loop)
+           && (ours->ready.length + ours->timers.length >= 128 || !hl_inbox_is_empty(&ours->inbox));
 }
 
 PyObject *
@@ -104,12 +113,15 @@ hl_blank_enter(HLLoop *loop)
 }
 
 int
-hl_blank_exit(HLLoop *loop, PyObject *context)
+hl_blank_exit(HLLoop *loop, PyObject *context, PyObject **keep)
 {
     int rc = PyContext_Exit(context);
-    if (rc == 0 && !PyErr_Occurred() && loop->blank_context == NULL && Py_REFCNT(context) == 1
-        && PyMapping_Size(context) == 0) {
+    bool blank = !PyErr_Occurred() && Py_REFCNT(context) == 1 && PyMapping_Size(context) == 0;
+    if (blank && loop->blank_context == NULL) {
         loop->blank_context = context;
+    }
+    else if (!blank && keep != NULL && *keep == NULL) {
+        *keep = context;
     }
     else {
         Py_DECREF(context);
@@ -136,8 +148,18 @@ handle_fill(HLState *st, PyObject *self, PyObject *loop, PyObject *callback,
     h->heap_index = HL_NOT_IN_HEAP;
     h->loop = Py_NewRef(loop);
     h->callback = Py_NewRef(callback);
-    h->context = Py_XNewRef(context);
-    if ((context == NULL && capture_context(&h->context) < 0) || handle_set_args(h, args, nargs) < 0) {
+    if (context != NULL) {
+        h->context = Py_NewRef(context);
+    }
+    else if (is_crowded(loop, st)) {
+        if (hl_capture_context(&h->context) < 0) {
+            return -1;
+        }
+    }
+    else if ((h->context = PyContext_CopyCurrent()) == NULL) {
+        return -1;
+    }
+    if (handle_set_args(h, args, nargs) < 0) {
         return -1;
     }
     return debug ? hl_capture_stack(st, loop, &h->source_traceback) : 0;
@@ -301,7 +323,7 @@ handle_call_in_blank(HLHandle *h)
     PyObject *context = hl_blank_enter(loop);
     if (context != NULL) {
         result = handle_call(h);
-        if (hl_blank_exit(loop, context) < 0) {
+        if (hl_blank_exit(loop, context, NULL) < 0) {
             Py_CLEAR(result);
         }
     }

@@ -11,6 +11,7 @@
 #include "inbox.h"
 #include "ready.h"
 #include "state.h"
+#include "ticks.h"
 #include "timerheap.h"
 
 typedef struct HLLoop HLLoop;
@@ -63,13 +64,14 @@ typedef struct {
 typedef struct {
     HLFuture future;
     PyObject *coro;             /* owned */
-    PyObject *context;          /* owned */
+    PyObject *context;          /* owned, or NULL for an empty one: use hl_task_context() */
     PyObject *fut_waiter;       /* owned: what the task waits for */
     PyObject *name;             /* owned: a str, or the int N of "Task-N" */
     PyObject *registration;     /* owned: our weak reference in asyncio's set of tasks */
     int num_cancels_requested;
     bool must_cancel;
     bool log_destroy_pending;
+    bool started;               /* had its first step in a context lent to it */
 } HLTask;
 
 /* ---- Loop ---- */
@@ -88,11 +90,17 @@ struct HLLoop {
     PyObject *current_task;       /* borrowed from the entry being run; NULL between tasks */
     PyObject *task_factory;       /* owned, or NULL */
     PyObject *blank_context;      /* owned, or NULL: an empty context nobody else refers to */
+    PyObject *blank_task;         /* borrowed: the task that steps in a context not its own, */
+    PyObject *blank_running;      /* borrowed: and that context */
     PyObject *old_asyncgen_hooks; /* owned, while running */
     PyThreadState *detached;      /* saved while the poll blocks without the GIL */
     unsigned long thread_id;      /* 0 when not running */
-    int64_t last_poll_ns;
     int64_t last_detach_ns;
+    uint64_t last_poll_ticks;
+    uint64_t poll_interval_ticks; /* HL_POLL_INTERVAL_NS in ticks; 0 until measured */
+    uint64_t opened_ticks;        /* the two clocks when the loop was opened */
+    int64_t opened_ns;
+    int turns_since_poll;
     pid_t pid;
     int patched;                  /* HL_PATCHED_* */
     bool debug;
@@ -202,9 +210,12 @@ PyObject *hl_timer_handle_new(HLLoop *loop, PyObject *when, PyObject *callback,
 /* Call the callback.  Exceptions go to the exception handler; -1 only for fatal ones. */
 int hl_handle_run(PyObject *self);
 int hl_handle_cancel(PyObject *self);
-/* Enter an empty context for a handle that has none of its own; leave it again. */
+/* A copy of the current context, or NULL in *context if it is empty. */
+int hl_capture_context(PyObject **context);
+/* Enter an empty context for a handle or task that has none of its own; leave it again.  Steals
+   context; one that is empty no more, or that others refer to, goes to *keep (may be NULL). */
 PyObject *hl_blank_enter(HLLoop *loop);
-int hl_blank_exit(HLLoop *loop, PyObject *context);
+int hl_blank_exit(HLLoop *loop, PyObject *context, PyObject **keep);
 /* Let the garbage collector see a handle that may outlive its place in a running loop. */
 void hl_handle_track(PyObject *self);
 /* Drop the loop's reference to a handle that has run or was taken out. */
@@ -264,6 +275,8 @@ int hl_task_cancel(PyObject *self, PyObject *message);
 /* Cancel what the task waits for.  1, 0 (also if it waits for nothing) or -1. */
 int hl_task_cancel_waiter(PyObject *self, PyObject *message);
 PyObject *hl_task_name(HLTask *task);
+/* The context the task runs in, from now on its own.  Borrowed, or NULL. */
+PyObject *hl_task_context(PyObject *self);
 
 /* Run the coroutine up to its next await; exc is thrown into it if not NULL.  -1 only with an
    exception that has to leave the loop. */
@@ -327,6 +340,10 @@ int hl_poll_open(HLLoop *loop);
 void hl_poll_close(HLLoop *loop);
 /* Ask the kernel for events; wait for them if nothing else is to do. */
 int hl_poll(HLLoop *loop, bool may_block);
+/* Has HL_POLL_INTERVAL_NS passed since the last poll? */
+bool hl_poll_is_due(HLLoop *loop);
+/* Have the next turn poll whatever the time. */
+void hl_poll_soon(HLLoop *loop);
 /* Take back the GIL, if the poll let go of it. */
 void hl_loop_attach(HLLoop *loop);
 /* Wake the loop from any thread. */

@@ -16,6 +16,9 @@
 #include <sys/timerfd.h>
 #endif
 
+#define HL_POLL_INTERVAL_NS 50000
+#define HL_POLL_MAX_TURNS 1024        /* in case the processor's counter is not to be trusted */
+#define HL_CALIBRATION_NS 1000000     /* how far apart the clocks are compared, at least */
 #define HL_NEAR_SECONDS 0.020
 #define HL_FAR_LIMIT 86400.0
 #define HL_DETACH_INTERVAL_NS 5000000
@@ -161,6 +164,37 @@ run_detached(HLLoop *loop, uv_run_mode mode)
     hl_loop_attach(loop);
 }
 
+/* ---- When to poll ---- */
+
+bool
+hl_poll_is_due(HLLoop *loop)
+{
+    return hl_ticks() - loop->last_poll_ticks >= loop->poll_interval_ticks
+           || ++loop->turns_since_poll >= HL_POLL_MAX_TURNS;
+}
+
+void
+hl_poll_soon(HLLoop *loop)
+{
+    loop->turns_since_poll = HL_POLL_MAX_TURNS;
+}
+
+static void
+note_poll(HLLoop *loop)
+{
+    loop->last_poll_ticks = hl_ticks();
+    loop->turns_since_poll = 0;
+    if (loop->poll_interval_ticks == 0) {
+        int64_t passed = hl_monotonic_ns() - loop->opened_ns;
+        if (passed >= HL_CALIBRATION_NS) {
+            double rate = (double)(loop->last_poll_ticks - loop->opened_ticks) / (double)passed;
+            loop->poll_interval_ticks = (uint64_t)(rate * HL_POLL_INTERVAL_NS) + 1;
+        }
+    }
+}
+
+/* ---- The poll ---- */
+
 int
 hl_poll(HLLoop *loop, bool may_block)
 {
@@ -175,18 +209,16 @@ hl_poll(HLLoop *loop, bool may_block)
         run_detached(loop, hl_inbox_is_empty(&loop->inbox) ? UV_RUN_ONCE : UV_RUN_NOWAIT);
         atomic_store(&loop->sleeping, 0);
         atomic_store(&loop->wake_sent, 0);
-        loop->last_poll_ns = loop->last_detach_ns = hl_monotonic_ns();
+        loop->last_detach_ns = hl_monotonic_ns();
+    }
+    else if (hl_monotonic_ns() - loop->last_detach_ns >= HL_DETACH_INTERVAL_NS) {
+        run_detached(loop, UV_RUN_NOWAIT);
+        loop->last_detach_ns = hl_monotonic_ns();
     }
     else {
-        loop->last_poll_ns = hl_monotonic_ns();
-        if (loop->last_poll_ns - loop->last_detach_ns >= HL_DETACH_INTERVAL_NS) {
-            run_detached(loop, UV_RUN_NOWAIT);
-            loop->last_poll_ns = loop->last_detach_ns = hl_monotonic_ns();
-        }
-        else {
-            uv_run(&loop->uv, UV_RUN_NOWAIT);
-        }
+        uv_run(&loop->uv, UV_RUN_NOWAIT);
     }
+    note_poll(loop);
     return loop->signal_count > 0 ? hl_wakeup_deliver(loop) : 0;
 }
 
@@ -218,6 +250,8 @@ hl_poll_open(HLLoop *loop)
         return -1;
     }
     uv_timer_init(&loop->uv, &loop->far_timer);
+    loop->opened_ns = hl_monotonic_ns();
+    loop->opened_ticks = hl_ticks();
     loop->uv_open = true;
     return 0;
 }

@@ -12,8 +12,6 @@
 
 #include "hotloop.h"
 
-#define HL_POLL_INTERVAL_NS 50000
-
 /* ---- One entry ---- */
 
 static int
@@ -171,7 +169,7 @@ static int
 run_turn(HLLoop *loop)
 {
     bool idle = loop->ready.length == 0 && !loop->stopping;
-    if ((idle || hl_monotonic_ns() - loop->last_poll_ns >= HL_POLL_INTERVAL_NS)
+    if ((idle || hl_poll_is_due(loop))
         && (hl_loop_set_current_task(loop, NULL) < 0 || hl_poll(loop, idle) < 0)) {
         return -1;
     }
@@ -271,7 +269,7 @@ begin_running(HLLoop *loop)
         return -1;
     }
     loop->thread_id = PyThread_get_thread_ident();
-    loop->last_poll_ns = 0;               /* stop(); run_forever() is how programs poll once */
+    hl_poll_soon(loop);                   /* stop(); run_forever() is how programs poll once */
     if (install_asyncgen_hooks(loop) < 0 || set_running_loop(loop, (PyObject *)loop) < 0) {
         return -1;
     }
@@ -325,7 +323,7 @@ loop_run_once(PyObject *self, PyObject *Py_UNUSED(ignored))
         || hl_poll_open(loop) < 0) {
         return NULL;
     }
-    loop->last_poll_ns = 0;
+    hl_poll_soon(loop);
     int rc = run_turn(loop);
     forget_current_task(loop);
     return rc == 0 ? Py_NewRef(Py_None) : NULL;

@@ -105,11 +105,12 @@ hl_task_schedule_step(PyObject *self, PyObject *exc)
     if (t->future.native_loop && hl_loop_is_plain(loop)) {
         return hl_ready_push(&loop->ready, self, exc, HL_STEP_TASK);
     }
-    PyObject *step = hl_task_step_callable(self);
+    PyObject *context = hl_task_context(self);
+    PyObject *step = context != NULL ? hl_task_step_callable(self) : NULL;
     if (step == NULL) {
         return -1;
     }
-    PyObject *args[4] = {t->future.loop, step, exc != NULL ? exc : t->context, t->context};
+    PyObject *args[4] = {t->future.loop, step, exc != NULL ? exc : context, context};
     PyObject *handle = PyObject_VectorcallMethod(t->future.st->name.call_soon, args,
                                                  exc != NULL ? 3 : 2, t->future.st->context_kwname);
     Py_DECREF(step);
@@ -204,8 +205,9 @@ static int
 add_wakeup(PyObject *self, PyObject *fut)
 {
     HLTask *t = hl_task(self);
-    PyObject *wakeup = hl_task_wakeup_callable(self);
-    PyObject *args[3] = {fut, wakeup, t->context};
+    PyObject *context = hl_task_context(self);
+    PyObject *wakeup = context != NULL ? hl_task_wakeup_callable(self) : NULL;
+    PyObject *args[3] = {fut, wakeup, context};
     PyObject *added = wakeup == NULL ? NULL
                                      : PyObject_VectorcallMethod(t->future.st->name.add_done_callback, args,
                                                                  2, t->future.st->context_kwname);
@@ -385,6 +387,34 @@ check_not_done(PyObject *self, PyObject *exc)
 }
 
 static int
+step_in_context(PyObject *self, PyObject *exc, PyObject *context)
+{
+    if (PyContext_Enter(context) < 0) {
+        return -1;
+    }
+    int rc = task_run(self, exc);
+    return PyContext_Exit(context) < 0 ? -1 : rc;
+}
+
+/* The first step of a task whose context is empty: many tasks have no other, and need no context
+   of their own if they set no variable in the one they are lent. */
+static int
+step_in_blank(HLLoop *loop, PyObject *self, PyObject *exc)
+{
+    PyObject *outer_task = loop->blank_task, *outer_running = loop->blank_running;
+    PyObject *context = hl_blank_enter(loop);
+    if (context == NULL) {
+        return -1;
+    }
+    loop->blank_task = self;
+    loop->blank_running = context;
+    int rc = task_run(self, exc);
+    loop->blank_task = outer_task;
+    loop->blank_running = outer_running;
+    return hl_blank_exit(loop, context, &hl_task(self)->context) < 0 ? -1 : rc;
+}
+
+static int
 step_on_our_loop(PyObject *self, PyObject *exc, bool enter_context)
 {
     HLLoop *loop = (HLLoop *)hl_future(self)->loop;
@@ -401,11 +431,12 @@ step_on_our_loop(PyObject *self, PyObject *exc, bool enter_context)
         }
         return rc;
     }
-    if (PyContext_Enter(context) < 0) {
-        return -1;
+    if (context == NULL && !hl_task(self)->started) {
+        hl_task(self)->started = true;
+        return step_in_blank(loop, self, exc);
     }
-    int rc = task_run(self, exc);
-    return PyContext_Exit(context) < 0 ? -1 : rc;
+    context = hl_task_context(self);
+    return context != NULL ? step_in_context(self, exc, context) : -1;
 }
 
 int
@@ -488,13 +519,8 @@ run_eagerly(PyObject *self)
     if (call_one(t->future.st->register_eager_task, self) < 0) {
         return -1;
     }
-    int rc = PyContext_Enter(t->context);
-    if (rc == 0) {
-        rc = task_run(self, NULL);
-        if (PyContext_Exit(t->context) < 0) {
-            rc = -1;
-        }
-    }
+    PyObject *context = hl_task_context(self);
+    int rc = context != NULL ? step_in_context(self, NULL, context) : -1;
     PyObject *raised = rc < 0 ? hl_take_exception() : NULL;
     if (call_one(t->future.st->unregister_eager_task, self) < 0) {
         Py_XDECREF(raised);

@@ -41,39 +41,51 @@ make_name(HLState *st, PyObject *name)
     return PyUnicode_CheckExact(name) ? Py_NewRef(name) : PyObject_Str(name);
 }
 
-static PyObject *
-make_context(PyObject *context)
+static int
+set_context(HLTask *t, PyObject *context)
 {
+    Py_CLEAR(t->context);
     if (context == NULL || context == Py_None) {
-        return PyContext_CopyCurrent();
+        return hl_capture_context(&t->context);
     }
     if (!PyContext_CheckExact(context)) {
-        return PyErr_Format(PyExc_TypeError, "a contextvars.Context was expected, got %s",
-                            Py_TYPE(context)->tp_name);
+        PyErr_Format(PyExc_TypeError, "a contextvars.Context was expected, got %s",
+                     Py_TYPE(context)->tp_name);
+        return -1;
     }
-    return Py_NewRef(context);
+    t->context = Py_NewRef(context);
+    return 0;
 }
 
-/* Everything but scheduling: coro, name and context are new here. */
+PyObject *
+hl_task_context(PyObject *self)
+{
+    HLTask *t = hl_task(self);
+    HLLoop *loop = (HLLoop *)t->future.loop;
+    if (t->context == NULL && t->future.native_loop && loop->blank_task == self) {
+        t->context = Py_NewRef(loop->blank_running);
+    }
+    else if (t->context == NULL) {
+        t->context = PyContext_New();
+    }
+    return t->context;
+}
+
+/* Everything but the context and scheduling. */
 static int
-task_fill(PyObject *self, PyObject *coro, PyObject *name, PyObject *context)
+task_fill(PyObject *self, PyObject *coro, PyObject *name)
 {
     HLTask *t = hl_task(self);
     HLState *st = t->future.st;
-    if (check_coroutine(st, coro) < 0) {
-        return -1;
-    }
-    PyObject *new_context = make_context(context);
-    PyObject *new_name = new_context != NULL ? make_name(st, name) : NULL;
+    PyObject *new_name = check_coroutine(st, coro) == 0 ? make_name(st, name) : NULL;
     if (new_name == NULL) {
-        Py_XDECREF(new_context);
         return -1;
     }
-    Py_XSETREF(t->context, new_context);
     Py_XSETREF(t->name, new_name);
     Py_XSETREF(t->coro, Py_NewRef(coro));
     Py_CLEAR(t->fut_waiter);
     t->must_cancel = false;
+    t->started = false;
     t->num_cancels_requested = 0;
     t->log_destroy_pending = true;
     hl_task_show_coro(self);
@@ -104,7 +116,9 @@ hl_task_new(HLLoop *loop, PyObject *coro, PyObject *name, PyObject *context)
     t->log_destroy_pending = false;
     t->future.loop = Py_NewRef((PyObject *)loop);
     if ((loop->debug && hl_capture_stack(st, t->future.loop, &t->future.source_traceback) < 0)
-        || task_fill(self, coro, name, context) < 0 || hl_task_register(self) < 0) {
+        || task_fill(self, coro, name) < 0 || set_context(t, context) < 0
+        || hl_task_register(self) < 0) {
+        t->log_destroy_pending = false;
         Py_CLEAR(self);
     }
     return self;
@@ -142,7 +156,11 @@ task_tp_init(PyObject *self, PyObject *args, PyObject *kwargs)
         PyErr_Format(PyExc_RuntimeError, "%s object is already initialized", Py_TYPE(self)->tp_name);
         return -1;
     }
-    if (hl_future_init(self, values[1]) < 0 || task_fill(self, values[0], values[2], values[3]) < 0) {
+    if (hl_future_init(self, values[1]) < 0 || task_fill(self, values[0], values[2]) < 0) {
+        return -1;
+    }
+    if (set_context(t, values[3]) < 0) {
+        t->log_destroy_pending = false;
         return -1;
     }
     int eager = wants_eager_start(t->future.st, t->future.loop, values[4]);
@@ -291,8 +309,10 @@ task_get_coro(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 task_get_context(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    PyObject *context = hl_task(self)->context;
-    return Py_NewRef(context != NULL ? context : Py_None);
+    if (hl_task(self)->coro == NULL && hl_task(self)->context == NULL) {
+        Py_RETURN_NONE;                       /* not initialised */
+    }
+    return Py_XNewRef(hl_task_context(self));
 }
 #endif
 

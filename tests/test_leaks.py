@@ -6,6 +6,7 @@ then many more times. tests/refleaks.py does the same with the total reference c
 
 import asyncio
 import contextvars
+import functools
 import gc
 import os
 import socket
@@ -115,15 +116,12 @@ def futures_misused(loop, impl):
 
 def iterators_by_hand(loop, impl):
     for _ in range(20):
+        thrown, closed, dropped, done = (iter(loop.create_future()) for _ in range(4))
+        for iterator in (thrown, closed, dropped, done):
+            next(iterator)
+        outcome(thrown.throw, LookupError(Thing()))
+        closed.close()
         future = loop.create_future()
-        iterator = iter(future)
-        next(iterator)
-        outcome(iterator.throw, LookupError(Thing()))
-        iterator = iter(future)
-        next(iterator)
-        iterator.close()
-        iterator = iter(future)
-        del iterator
         future.set_result(Thing())
         outcome(next, iter(future))
 
@@ -239,12 +237,13 @@ def tasks_mixed(loop, impl):
             loop.run_until_complete(main(Future, Task))
 
 
-def subclass_instances(loop, impl):
-    class MyFuture(impl.Future):
-        pass
+@functools.lru_cache
+def subclasses(Future, Task):
+    return type("MyFuture", (Future,), {}), type("MyTask", (Task,), {})
 
-    class MyTask(impl.Task):
-        pass
+
+def subclass_instances(loop, impl):
+    MyFuture, MyTask = subclasses(impl.Future, impl.Task)
 
     async def main():
         future = MyFuture(loop=loop)
@@ -552,19 +551,19 @@ def census():
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
 def test_a_scenario_leaves_nothing_behind(impl, loop, scenario):
+    """Caches grow for a while, then no more; what leaks grows every time, by one a round at least."""
     for _ in range(5):
         scenario(loop, impl)
     growths = []
-    for _ in range(3):
+    for _ in range(25):
         before = census()
         for _ in range(ROUNDS):
             scenario(loop, impl)
         after = census()
         growths.append({key: after[key] - before[key] for key in before})
-    # Caches may grow once in a while; what leaks grows every time, by one a round at least.
-    smallest = {key: min(growth[key] for growth in growths) for key in growths[0]}
-    assert smallest["objects"] <= 0 and smallest["things"] <= 0 and smallest["descriptors"] <= 0, growths
-    assert smallest["blocks"] < ROUNDS / 2, growths
+        if all(growth < 0.9 * ROUNDS for growth in growths[-1].values()):
+            return
+    pytest.fail(f"growths in {ROUNDS} rounds: {growths}")
 
 
 def test_the_census_would_see_a_leak(impl, loop):

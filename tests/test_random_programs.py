@@ -26,8 +26,7 @@ class Machine:
         self.loop = type("VirtualLoop", (VirtualTime, mixture.EventLoop), {})()
         self.loop.now = 0.0
         self.loop.set_debug(False)
-        self.loop.set_exception_handler(
-            lambda loop, context: self.note("handler", type(context.get("exception")).__name__))
+        self.loop.set_exception_handler(self.failed)
         self.serial = 0
         self.tasks = []
         self.futures = []
@@ -36,6 +35,10 @@ class Machine:
 
     def note(self, *what):
         self.log.append((self.loop.now, *what))
+
+    def failed(self, loop, context):
+        if "handle" in context:  # what was never retrieved is reported whenever the collector finds it
+            self.note("handler", type(context["exception"]).__name__)
 
     def delay(self, ticks):
         """A delay that no other timer of the program has, counted from a whole tick."""
