@@ -35,7 +35,7 @@ sanitize:         ## the test suite under AddressSanitizer and UndefinedBehavior
 format:           ## bring the sources into shape
 	@tools/setup lint
 	.venv/bin/clang-format -i src/*.[ch]
-	.venv/bin/ruff check --fix .
+	.venv/bin/ruff check --fix-only .
 	.venv/bin/ruff format .
 
 lint:             ## say what `make format` would change, and what ruff finds

@@ -1,7 +1,5 @@
-/* Handle and TimerHandle: subtypes of asyncio's classes with their fields in C.
-
-   The stock slots (_callback, _args, ...) are hidden by getters of the same names, and stay
-   empty; repr, comparison and hash are inherited and read those getters.
+/* Handles: making them, calling their callbacks, cancelling them.  Their Python face, the types
+   Handle and TimerHandle, is in handletype.c.
 
    States: scheduled (callback set), cancelled (callback and arguments dropped).  A handle that
    ran keeps its callback, as asyncio's does, because reader and writer handles run many times.
@@ -19,8 +17,6 @@
    of a call_soon_threadsafe handle wait for a callback in progress in the loop's thread (3.14). */
 
 #include "hotloop.h"
-
-Py_ssize_t hl_handle_offset;
 
 /* ---- Making ---- */
 
@@ -129,9 +125,8 @@ hl_blank_exit(HLLoop *loop, PyObject *context, PyObject **keep)
     return rc;
 }
 
-/* A context that stays the handle's own.  Borrowed, or NULL. */
-static PyObject *
-handle_own_context(HLHandle *h)
+PyObject *
+hl_handle_context(HLHandle *h)
 {
     if (h->context == NULL) {
         h->context = PyContext_New();
@@ -139,8 +134,8 @@ handle_own_context(HLHandle *h)
     return h->context;
 }
 
-static int
-handle_fill(HLState *st, PyObject *self, PyObject *loop, PyObject *callback,
+int
+hl_handle_fill(HLState *st, PyObject *self, PyObject *loop, PyObject *callback,
             PyObject *const *args, Py_ssize_t nargs, PyObject *context, bool debug)
 {
     HLHandle *h = hl_handle(self);
@@ -170,7 +165,7 @@ static PyObject *
 handle_finish(HLLoop *loop, PyObject *self, PyObject *callback, PyObject *const *args,
               Py_ssize_t nargs, PyObject *context)
 {
-    if (handle_fill(loop->st, self, (PyObject *)loop, callback, args, nargs, context, loop->debug) < 0) {
+    if (hl_handle_fill(loop->st, self, (PyObject *)loop, callback, args, nargs, context, loop->debug) < 0) {
         Py_DECREF(self);
         return NULL;
     }
@@ -231,8 +226,8 @@ handle_call(HLHandle *h)
     return result;
 }
 
-static PyObject *
-handle_args(HLHandle *h)
+PyObject *
+hl_handle_args(HLHandle *h)
 {
     if (h->args_tuple != NULL) {
         return Py_NewRef(h->args_tuple);
@@ -250,7 +245,7 @@ handle_failure_message(HLHandle *h)
 {
     HLState *st = h->st;
     PyObject *message = NULL, *kwargs = NULL, *source = NULL;
-    PyObject *shown_args = handle_args(h);
+    PyObject *shown_args = hl_handle_args(h);
     PyObject *args = PyTuple_Pack(2, h->callback != NULL ? h->callback : Py_None,
                                   shown_args != NULL ? shown_args : Py_None);
     if (args == NULL) {
@@ -302,7 +297,7 @@ handle_call_through(HLHandle *h, PyObject *context)
 {
     PyObject *result = NULL;
     PyObject *run = PyObject_GetAttr(context, h->st->name.run);
-    PyObject *args = handle_args(h);
+    PyObject *args = hl_handle_args(h);
     PyObject *callback = PyTuple_Pack(1, h->callback);
     PyObject *all = args != NULL && callback != NULL ? PySequence_Concat(callback, args) : NULL;
     if (run != NULL && all != NULL) {
@@ -358,7 +353,7 @@ handle_run_in_context(PyObject *self)
         result = handle_call_in_blank(h);
     }
     else {
-        result = handle_own_context(h) != NULL ? handle_call_in_context(h) : NULL;
+        result = hl_handle_context(h) != NULL ? handle_call_in_context(h) : NULL;
     }
     if (result == NULL) {
         return handle_report_failure(self);
@@ -385,9 +380,8 @@ handle_run_threadsafe(PyObject *self)
     return rc;
 }
 
-/* Wait until the callback that runs in the loop's thread has returned. */
-static void
-handle_wait_for_callback(PyObject *self)
+void
+hl_handle_wait(PyObject *self)
 {
     HLHandle *h = hl_handle(self);
     HLLoop *loop = (HLLoop *)h->loop;
@@ -398,6 +392,11 @@ handle_wait_for_callback(PyObject *self)
         uv_mutex_unlock(&loop->threadsafe_lock);
         Py_END_ALLOW_THREADS
     }
+}
+#else
+void
+hl_handle_wait(PyObject *Py_UNUSED(self))
+{
 }
 #endif
 
@@ -416,10 +415,10 @@ hl_handle_run(PyObject *self)
     return handle_run_in_context(self);
 }
 
-/* ---- Methods ---- */
+/* ---- Cancelling ---- */
 
-static void
-handle_clear_args(HLHandle *h)
+void
+hl_handle_clear_args(HLHandle *h)
 {
     int nargs = h->nargs;
     h->nargs = 0;
@@ -433,9 +432,7 @@ int
 hl_handle_cancel(PyObject *self)
 {
     HLHandle *h = hl_handle(self);
-#if PY_VERSION_HEX >= 0x030E0000
-    handle_wait_for_callback(self);
-#endif
+    hl_handle_wait(self);
     if (h->cancelled || h->loop == NULL) {
         return 0;
     }
@@ -457,324 +454,7 @@ hl_handle_cancel(PyObject *self)
         rc = h->repr != NULL ? 0 : -1;
     }
     Py_CLEAR(h->callback);
-    handle_clear_args(h);
+    hl_handle_clear_args(h);
     Py_DECREF(self);
     return rc;
-}
-
-static PyObject *
-handle_cancel(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-    if (hl_handle_cancel(self) < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
-
-static PyObject *
-handle_cancelled(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-#if PY_VERSION_HEX >= 0x030E0000
-    handle_wait_for_callback(self);
-#endif
-    return PyBool_FromLong(hl_handle(self)->cancelled);
-}
-
-static PyObject *
-handle_run(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-    if (hl_handle_run(self) < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
-
-static PyObject *
-or_none(PyObject *value)
-{
-    return Py_NewRef(value != NULL ? value : Py_None);
-}
-
-static PyObject *
-handle_get_context_attr(PyObject *self, void *Py_UNUSED(closure))
-{
-    HLHandle *h = hl_handle(self);
-    return h->loop != NULL ? Py_XNewRef(handle_own_context(h)) : Py_NewRef(Py_None);
-}
-
-#if PY_VERSION_HEX >= 0x030C0000
-static PyObject *
-handle_get_context(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-    return handle_get_context_attr(self, NULL);
-}
-#endif
-
-static PyObject *
-timer_handle_when(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-    return or_none(hl_handle(self)->when);
-}
-
-/* ---- Attributes ---- */
-
-static PyObject *
-handle_get_callback(PyObject *self, void *Py_UNUSED(closure))
-{
-    return or_none(hl_handle(self)->callback);
-}
-
-static PyObject *
-handle_get_args(PyObject *self, void *Py_UNUSED(closure))
-{
-    HLHandle *h = hl_handle(self);
-    return h->callback != NULL ? handle_args(h) : Py_NewRef(Py_None);
-}
-
-static PyObject *
-handle_get_loop(PyObject *self, void *Py_UNUSED(closure))
-{
-    return or_none(hl_handle(self)->loop);
-}
-
-static PyObject *
-handle_get_cancelled(PyObject *self, void *Py_UNUSED(closure))
-{
-    return PyBool_FromLong(hl_handle(self)->cancelled);
-}
-
-static PyObject *
-handle_get_repr(PyObject *self, void *Py_UNUSED(closure))
-{
-    return or_none(hl_handle(self)->repr);
-}
-
-static PyObject *
-handle_get_source_traceback(PyObject *self, void *Py_UNUSED(closure))
-{
-    return or_none(hl_handle(self)->source_traceback);
-}
-
-static int
-handle_set_source_traceback(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
-{
-    HLHandle *h = hl_handle(self);
-    Py_XSETREF(h->source_traceback, value == Py_None ? NULL : Py_XNewRef(value));
-    return 0;
-}
-
-static PyObject *
-timer_handle_get_when(PyObject *self, void *Py_UNUSED(closure))
-{
-    return or_none(hl_handle(self)->when);
-}
-
-static PyObject *
-timer_handle_get_scheduled(PyObject *self, void *Py_UNUSED(closure))
-{
-    return PyBool_FromLong(hl_handle(self)->heap_index != HL_NOT_IN_HEAP);
-}
-
-/* ---- Life ---- */
-
-static const char *const handle_parameter_names[] = {"callback", "args", "loop", "context", NULL};
-static const HLParameters handle_parameters = {"Handle", handle_parameter_names, 4, 3};
-static const char *const timer_parameter_names[] = {"when", "callback", "args", "loop", "context", NULL};
-static const HLParameters timer_parameters = {"TimerHandle", timer_parameter_names, 5, 4};
-
-static int handle_tp_clear(PyObject *self);
-
-/* values: callback, args, loop, context */
-static int
-handle_init(PyObject *self, PyObject **values)
-{
-    HLState *st = hl_state_of_type(Py_TYPE(self));
-    PyObject *args = PySequence_Tuple(values[1]);
-    if (st == NULL || args == NULL) {
-        Py_XDECREF(args);
-        return -1;
-    }
-    PyObject *when = Py_XNewRef(hl_handle(self)->when);
-    handle_tp_clear(self);
-    hl_handle(self)->when = when;
-    PyObject *context = values[3] == Py_None ? NULL : values[3];
-    int rc = handle_fill(st, self, values[2], values[0], ((PyTupleObject *)args)->ob_item,
-                         PyTuple_GET_SIZE(args), context, true);
-    Py_DECREF(args);
-    return rc;
-}
-
-static int
-handle_tp_init(PyObject *self, PyObject *args, PyObject *kwargs)
-{
-    PyObject *values[4];
-    if (hl_parse_init(&handle_parameters, args, kwargs, values) < 0) {
-        return -1;
-    }
-    return handle_init(self, values);
-}
-
-static int
-timer_handle_tp_init(PyObject *self, PyObject *args, PyObject *kwargs)
-{
-    PyObject *values[5];
-    if (hl_parse_init(&timer_parameters, args, kwargs, values) < 0) {
-        return -1;
-    }
-    if (hl_handle(self)->heap_index != HL_NOT_IN_HEAP && hl_handle(self)->when != NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "TimerHandle is scheduled already");
-        return -1;
-    }
-    Py_XSETREF(hl_handle(self)->when, Py_NewRef(values[0]));
-    return handle_init(self, values + 1);
-}
-
-static int
-handle_tp_traverse(PyObject *self, visitproc visit, void *arg)
-{
-    HLHandle *h = hl_handle(self);
-    Py_VISIT(Py_TYPE(self));
-    Py_VISIT(h->loop);
-    Py_VISIT(h->callback);
-    Py_VISIT(h->context);
-    for (int i = 0; i < h->nargs; i++) {
-        Py_VISIT(h->inline_args[i]);
-    }
-    Py_VISIT(h->args_tuple);
-    Py_VISIT(h->source_traceback);
-    Py_VISIT(h->when);
-    return 0;
-}
-
-static int
-handle_tp_clear(PyObject *self)
-{
-    HLHandle *h = hl_handle(self);
-    handle_clear_args(h);
-    Py_CLEAR(h->callback);
-    Py_CLEAR(h->context);
-    Py_CLEAR(h->source_traceback);
-    Py_CLEAR(h->repr);
-    Py_CLEAR(h->when);
-    Py_CLEAR(h->loop);
-    h->cancelled = false;
-    h->threadsafe = false;
-    return 0;
-}
-
-static void
-handle_tp_dealloc(PyObject *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    HLState *st = hl_handle(self)->st;
-    PyObject_GC_UnTrack(self);
-    PyObject_ClearWeakRefs(self);
-    handle_tp_clear(self);
-    if (st != NULL) {
-        HLFreeList *list = type == st->HandleType        ? &st->free_handles
-                           : type == st->TimerHandleType ? &st->free_timer_handles
-                                                         : NULL;
-        if (list != NULL && list->length < HL_FREE_MAX) {
-            list->objects[list->length++] = self;
-            return;
-        }
-    }
-    type->tp_free(self);
-    Py_DECREF(type);
-}
-
-/* ---- Tables ---- */
-
-#define HANDLE_METHODS                                                                           \
-    {"cancel", handle_cancel, METH_NOARGS,                                                       \
-     "cancel($self, /)\n--\n\nCancel the callback; does nothing if it ran or was cancelled."},   \
-    {"cancelled", handle_cancelled, METH_NOARGS,                                                 \
-     "cancelled($self, /)\n--\n\nReturn True if the callback was cancelled."},                   \
-    {"_run", handle_run, METH_NOARGS,                                                            \
-     "_run($self, /)\n--\n\nCall the callback in its context."}
-
-#define HANDLE_GETSET                                                                            \
-    {"_callback", handle_get_callback, NULL, NULL, NULL},                                        \
-    {"_args", handle_get_args, NULL, NULL, NULL},                                                \
-    {"_context", handle_get_context_attr, NULL, NULL, NULL},                                     \
-    {"_loop", handle_get_loop, NULL, NULL, NULL},                                                \
-    {"_cancelled", handle_get_cancelled, NULL, NULL, NULL},                                      \
-    {"_repr", handle_get_repr, NULL, NULL, NULL},                                                \
-    {"_source_traceback", handle_get_source_traceback, handle_set_source_traceback, NULL, NULL}
-
-#if PY_VERSION_HEX >= 0x030C0000
-#define HANDLE_GET_CONTEXT                                                                       \
-    {"get_context", handle_get_context, METH_NOARGS,                                             \
-     "get_context($self, /)\n--\n\nReturn the contextvars.Context the callback runs in."},
-#else
-#define HANDLE_GET_CONTEXT
-#endif
-
-static PyMethodDef handle_methods[] = {
-    HANDLE_METHODS,
-    HANDLE_GET_CONTEXT
-    {NULL, NULL, 0, NULL},
-};
-
-static PyMethodDef timer_handle_methods[] = {
-    HANDLE_METHODS,
-    HANDLE_GET_CONTEXT
-    {"when", timer_handle_when, METH_NOARGS,
-     "when($self, /)\n--\n\nReturn the scheduled time, in seconds of loop.time()."},
-    {NULL, NULL, 0, NULL},
-};
-
-static PyGetSetDef handle_getset[] = {HANDLE_GETSET, {NULL, NULL, NULL, NULL, NULL}};
-
-static PyGetSetDef timer_handle_getset[] = {
-    HANDLE_GETSET,
-    {"_when", timer_handle_get_when, NULL, NULL, NULL},
-    {"_scheduled", timer_handle_get_scheduled, NULL, NULL, NULL},
-    {NULL, NULL, NULL, NULL, NULL},
-};
-
-static PyType_Slot handle_slots[] = {
-    {Py_tp_doc, "Handle(callback, args, loop, context=None)\n--\n\n"
-                "A callback to be called by the loop; see asyncio.Handle."},
-    {Py_tp_init, handle_tp_init},
-    {Py_tp_traverse, handle_tp_traverse},
-    {Py_tp_clear, handle_tp_clear},
-    {Py_tp_dealloc, handle_tp_dealloc},
-    {Py_tp_methods, handle_methods},
-    {Py_tp_getset, handle_getset},
-    {0, NULL},
-};
-
-static PyType_Slot timer_handle_slots[] = {
-    {Py_tp_doc, "TimerHandle(when, callback, args, loop, context=None)\n--\n\n"
-                "A callback to be called at a time of the loop's clock; see asyncio.TimerHandle."},
-    {Py_tp_init, timer_handle_tp_init},
-    {Py_tp_traverse, handle_tp_traverse},
-    {Py_tp_clear, handle_tp_clear},
-    {Py_tp_dealloc, handle_tp_dealloc},
-    {Py_tp_methods, timer_handle_methods},
-    {Py_tp_getset, timer_handle_getset},
-    {0, NULL},
-};
-
-int
-hl_handle_setup(PyObject *module, HLState *st)
-{
-    Py_ssize_t base = ((PyTypeObject *)st->StockTimerHandle)->tp_basicsize;
-    hl_handle_offset = (base + 15) & ~(Py_ssize_t)15;
-    int size = (int)(hl_handle_offset + (Py_ssize_t)sizeof(HLHandle));
-    unsigned int flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC;
-    PyType_Spec handle_spec = {"hotloop.Handle", size, 0, flags, handle_slots};
-    PyType_Spec timer_spec = {"hotloop.TimerHandle", size, 0, flags, timer_handle_slots};
-
-    st->HandleType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &handle_spec, st->StockHandle);
-    if (st->HandleType == NULL) {
-        return -1;
-    }
-    st->TimerHandleType =
-        (PyTypeObject *)PyType_FromModuleAndSpec(module, &timer_spec, st->StockTimerHandle);
-    if (st->TimerHandleType == NULL || PyModule_AddType(module, st->HandleType) < 0) {
-        return -1;
-    }
-    return PyModule_AddType(module, st->TimerHandleType);
 }

@@ -200,7 +200,7 @@ int hl_capture_stack(HLState *st, PyObject *loop, PyObject **stack);
 /* loop.get_debug(): 1, 0 or -1. */
 int hl_loop_is_debug(HLState *st, PyObject *loop);
 
-/* ---- From handle.c ---- */
+/* ---- From handle.c and handletype.c ---- */
 
 /* A handle for callback(*args); context NULL means a copy of the current one. */
 PyObject *hl_handle_new(HLLoop *loop, PyObject *callback, PyObject *const *args,
@@ -210,6 +210,16 @@ PyObject *hl_timer_handle_new(HLLoop *loop, PyObject *when, PyObject *callback,
 /* Call the callback.  Exceptions go to the exception handler; -1 only for fatal ones. */
 int hl_handle_run(PyObject *self);
 int hl_handle_cancel(PyObject *self);
+/* Fill in a handle for any loop; context NULL means a copy of the current one. */
+int hl_handle_fill(HLState *st, PyObject *self, PyObject *loop, PyObject *callback,
+                   PyObject *const *args, Py_ssize_t nargs, PyObject *context, bool debug);
+/* The arguments as a tuple. */
+PyObject *hl_handle_args(HLHandle *handle);
+void hl_handle_clear_args(HLHandle *handle);
+/* The handle's context, from now on its own.  Borrowed, or NULL. */
+PyObject *hl_handle_context(HLHandle *handle);
+/* Wait until a call_soon_threadsafe callback in progress in the loop's thread returns (3.14). */
+void hl_handle_wait(PyObject *self);
 /* A copy of the current context, or NULL in *context if it is empty. */
 int hl_capture_context(PyObject **context);
 /* Enter an empty context for a handle or task that has none of its own; leave it again.  Steals

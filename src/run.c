@@ -316,6 +316,26 @@ loop_run_forever(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
+loop_check_running(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return check_runnable((HLLoop *)self) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+loop_run_forever_setup(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    HLLoop *loop = (HLLoop *)self;
+    return check_runnable(loop) < 0 || begin_running(loop) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+loop_run_forever_cleanup(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    end_running((HLLoop *)self);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 loop_run_once(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     HLLoop *loop = (HLLoop *)self;
@@ -334,7 +354,12 @@ PyMethodDef hl_run_methods[] = {
      "run_forever($self, /)\n--\n\nRun until stop() is called."},
     {"_run_once", loop_run_once, METH_NOARGS,
      "_run_once($self, /)\n--\n\nRun one turn, waiting for events if nothing is ready.\n\n"
-     "For loops of other toolkits that embed this one, between _run_forever_setup() and\n"
-     "_run_forever_cleanup() (3.13)."},
+     "For other toolkits' run loops, between _run_forever_setup() and _run_forever_cleanup()."},
+    {"_check_running", loop_check_running, METH_NOARGS,
+     "_check_running($self, /)\n--\n\nRaise RuntimeError if the loop cannot be run now, or here."},
+    {"_run_forever_setup", loop_run_forever_setup, METH_NOARGS,
+     "_run_forever_setup($self, /)\n--\n\nDo what run_forever() does before its first turn."},
+    {"_run_forever_cleanup", loop_run_forever_cleanup, METH_NOARGS,
+     "_run_forever_cleanup($self, /)\n--\n\nDo what run_forever() does after its last turn."},
     {NULL, NULL, 0, NULL},
 };

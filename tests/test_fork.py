@@ -1,1 +1,244 @@
-"""Loops and processes."""  # being written by the second helper
+"""Fork: a child must not touch its parent's loop, and can have a loop of its own.
+
+Lessons row 7: uvloop#118, #749 and others.
+"""
+
+import os
+import sys
+from textwrap import dedent
+
+import pytest
+
+from support import HOTLOOP, run_command, same_on_both, script_output
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+
+# In a child: report on stdout, and end without running anything of the parent's.
+CHILD = """
+import os, sys, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # from 3.12 on, of fork beside threads
+
+def in_child(function):
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            print("child:", function())
+        except BaseException as exc:
+            print("child raised", type(exc).__name__, exc)
+        sys.stdout.flush()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+"""
+
+
+def output(impl, source):
+    return script_output(impl, CHILD + source).splitlines()
+
+
+def test_a_child_can_run_a_loop_of_its_own(impl):
+    assert output(impl, """
+loop = new_event_loop()
+loop.run_until_complete(asyncio.sleep(0.001))
+print(in_child(lambda: run(asyncio.sleep(0.001, "ran"))))
+print(loop.run_until_complete(asyncio.sleep(0.001, "parent")))
+loop.close()
+""") == ["child: ran", "0", "parent"]
+
+
+def test_a_child_forked_by_a_callback_can_run_a_loop_of_its_own(impl):
+    assert output(impl, """
+async def main():
+    await asyncio.sleep(0.001)
+    status = in_child(lambda: run(asyncio.sleep(0.001, "ran")))
+    await asyncio.sleep(0.001)
+    return status
+
+print(run(main()))
+""") == ["child: ran", "0"]
+
+
+def test_there_is_no_running_loop_in_a_child(impl):
+    assert output(impl, """
+async def main():
+    def look():
+        try:
+            return asyncio.get_running_loop()
+        except RuntimeError as exc:
+            return exc
+    return in_child(look)
+
+print(run(main()))
+""") == ["child: no running event loop", "0"]
+
+
+USES = {
+    "run_forever": "loop.run_forever()",
+    "run_until_complete": "loop.run_until_complete(loop.create_future())",
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_running_the_parents_loop_in_a_child_is_a_clear_error(use):
+    """About hotloop only: asyncio lets parent and child share one epoll, and each disturb the other."""
+    lines = output(HOTLOOP, f"""
+loop = new_event_loop()
+loop.run_until_complete(asyncio.sleep(0.001))
+print(in_child(lambda: {use}))
+print(loop.run_until_complete(asyncio.sleep(0.001, "parent")))
+loop.close()
+""")
+    assert lines[0].startswith("child raised RuntimeError ") and "fork" in lines[0].lower()
+    assert lines[1:] == ["0", "parent"]
+
+
+def test_returning_to_the_parents_loop_in_a_child_is_a_clear_error():
+    """About hotloop only, as above: here the callback itself forks, and returns in both processes."""
+    lines = output(HOTLOOP, """
+loop = new_event_loop()
+pids = []
+
+def callback():
+    sys.stdout.flush()
+    pids.append(os.fork())
+    loop.call_later(0.01, loop.stop)
+
+loop.call_soon(callback)
+try:
+    loop.run_forever()
+except RuntimeError as exc:
+    if pids[0] == 0:
+        print("child raised", "fork" in str(exc).lower())
+        sys.stdout.flush()
+        os._exit(0)
+    raise
+if pids[0] == 0:
+    print("child went on")
+    sys.stdout.flush()
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(pids[0], 0)[1]))
+loop.close()
+""")
+    assert lines == ["child raised True", "0"]
+
+
+def test_what_a_child_does_to_the_parents_loop_leaves_the_parents_descriptors_watched(impl):
+    assert output(impl, """
+import socket
+loop = new_event_loop()
+left, right = socket.socketpair()
+seen = []
+loop.add_reader(left, lambda: (seen.append(left.recv(100)), loop.stop()))
+loop.call_soon(loop.stop)
+loop.run_forever()
+
+def disturb():
+    left.close()
+    right.close()
+    return "closed"
+
+print(in_child(disturb))
+right.send(b"still watched")
+loop.call_later(10, loop.stop)
+loop.run_forever()
+print(seen)
+loop.remove_reader(left)
+loop.close()
+""") == ["child: closed", "0", "[b'still watched']"]
+
+
+def test_closing_the_parents_loop_in_a_child_leaves_the_parent_working():
+    """About hotloop only: asyncio's close() takes the descriptors out of the epoll that both share."""
+    lines = output(HOTLOOP, """
+import socket
+loop = new_event_loop()
+left, right = socket.socketpair()
+seen = []
+loop.add_reader(left, lambda: (seen.append(left.recv(100)), loop.stop()))
+loop.run_until_complete(asyncio.sleep(0.001))
+
+def close():
+    try:
+        loop.close()
+    except RuntimeError:
+        pass
+    return "survived"
+
+print(in_child(close))
+right.send(b"still watched")
+loop.call_later(10, loop.stop)
+loop.run_forever()
+print(seen)
+loop.remove_reader(left)
+loop.close()
+""")
+    assert lines == ["child: survived", "0", "[b'still watched']"]
+
+
+def test_a_child_that_exits_with_the_parents_loop_open_is_no_crash(impl):
+    assert output(impl, """
+loop = new_event_loop()
+loop.call_later(100, print, "never")
+loop.run_until_complete(asyncio.sleep(0.001))
+warnings.simplefilter("ignore", ResourceWarning)
+sys.stdout.flush()
+pid = os.fork()
+if pid == 0:
+    sys.exit(5)  # through the whole of the interpreter's shutdown
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+print(loop.run_until_complete(asyncio.sleep(0.001, "parent")))
+loop.close()
+""") == ["5", "parent"]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_multiprocessing_from_within_a_running_loop(impl, method, tmp_path):
+    program = tmp_path / "program.py"
+    kind = "asyncio.SelectorEventLoop" if impl.name == "asyncio" else "hotloop.new_event_loop"
+    program.write_text(f"""
+import asyncio, multiprocessing, warnings
+if {impl.name!r} == "hotloop":
+    import hotloop
+warnings.simplefilter("ignore", DeprecationWarning)
+
+async def answer():
+    await asyncio.sleep(0.001)
+    return "from the child's own loop"
+
+def child(queue):
+    with asyncio.Runner(loop_factory={kind}) as runner:
+        queue.put(runner.run(answer()))
+
+async def main():
+    context = multiprocessing.get_context({method!r})
+    queue = context.SimpleQueue()
+    process = context.Process(target=child, args=(queue,))
+    process.start()
+    print(await asyncio.to_thread(queue.get))
+    await asyncio.to_thread(process.join)
+    print(process.exitcode)
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory={kind}) as runner:
+        runner.run(main())
+""")
+    result = run_command([sys.executable, str(program)])
+    assert (result.returncode, result.stdout) == (0, "from the child's own loop\n0\n"), result
+
+
+def test_subprocesses_run_fork_handlers_as_asyncio_does():
+    """Lessons row 7 (uvloop#206)."""
+    def scenario(impl):
+        return script_output(impl, """
+import os
+calls = []
+os.register_at_fork(before=lambda: calls.append("before"), after_in_parent=lambda: calls.append("after"))
+
+async def main():
+    process = await asyncio.create_subprocess_exec("true")
+    return await process.wait()
+
+print(run(main()), calls)
+""")
+
+    assert same_on_both(scenario).startswith("0 ")
