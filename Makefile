@@ -36,13 +36,11 @@ format:           ## bring the sources into shape
 	@tools/setup lint
 	.venv/bin/clang-format -i src/*.[ch]
 	.venv/bin/ruff check --fix-only .
-	.venv/bin/ruff format .
 
 lint:             ## say what `make format` would change, and what ruff finds
 	@tools/setup lint
 	.venv/bin/clang-format --dry-run -Werror src/*.[ch]
 	.venv/bin/ruff check .
-	.venv/bin/ruff format --check .
 
 clean:            ## remove all that was built and installed here
 	rm -rf .venv build dist python/*.egg-info python/hotloop/*.so

@@ -199,7 +199,8 @@ int
 hl_poll(HLLoop *loop, bool may_block)
 {
     bool due = false;
-    if (may_block && arm_timers(loop, &due) < 0) {
+    /* A child that was forked in a callback and returned to the loop must stop here. */
+    if (hl_loop_check_process(loop) < 0 || (may_block && arm_timers(loop, &due) < 0)) {
         return -1;
     }
     hl_watch_verify(loop);

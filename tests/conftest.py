@@ -15,17 +15,31 @@ import pytest
 pytest.register_assert_rewrite("support")
 
 from support import (
-    IMPLEMENTATIONS, MIXTURES, PATIENCE, Logged, close_tidily, collect, open_descriptors)
+    IMPLEMENTATIONS,
+    MIXTURES,
+    PATIENCE,
+    Logged,
+    close_tidily,
+    collect,
+    open_descriptors,
+)
 
 # HYPOTHESIS_PROFILE=search looks for new counterexamples, for longer; give it -o faulthandler_timeout=0 too.
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci")
 TIME_LIMIT = min(30 * PATIENCE, 100) if PROFILE == "ci" else 3600
 
 hypothesis.settings.register_profile(
-    "ci", derandomize=True, max_examples=150, deadline=None, database=None, print_blob=True,
-    suppress_health_check=list(hypothesis.HealthCheck))
+    "ci",
+    derandomize=True,
+    max_examples=150,
+    deadline=None,
+    database=None,
+    print_blob=True,
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
 hypothesis.settings.register_profile(
-    "search", parent=hypothesis.settings.get_profile("ci"), derandomize=False, max_examples=2000)
+    "search", parent=hypothesis.settings.get_profile("ci"), derandomize=False, max_examples=2000
+)
 hypothesis.settings.load_profile(PROFILE)
 
 
@@ -170,10 +184,30 @@ def certificate(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tls")
     path = folder / "both.pem"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-         "-days", "30", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
-         "-keyout", folder / "key.pem", "-out", folder / "cert.pem"],
-        check=True, capture_output=True, timeout=30 * PATIENCE)
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "30",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost,IP:127.0.0.1",
+            "-keyout",
+            folder / "key.pem",
+            "-out",
+            folder / "cert.pem",
+        ],
+        check=True,
+        capture_output=True,
+        timeout=30 * PATIENCE,
+    )
     path.write_text((folder / "key.pem").read_text() + (folder / "cert.pem").read_text())
     return path
 

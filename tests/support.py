@@ -74,6 +74,7 @@ else:
 
 # -- descriptors and memory --------------------------------------------------
 
+
 def open_descriptors():
     """The descriptors open in this process, as {number: what it is}."""
     found = {}
@@ -91,6 +92,7 @@ def resident_bytes():
 
 
 # -- running things ----------------------------------------------------------
+
 
 def one_turn(loop):
     """Run exactly what a loop does between two polls."""
@@ -153,8 +155,10 @@ def script_command(implementation, source, *args, flags=()):
 def clean_environment(**changes):
     """The environment for a child: without what would change asyncio's debug mode."""
     environment = {
-        key: value for key, value in os.environ.items()
-        if key not in ("PYTHONASYNCIODEBUG", "PYTHONDEVMODE", "PYTHONWARNINGS", "PYTHONDONTWRITEBYTECODE")
+        key: value
+        for key, value in os.environ.items()
+        if key
+        not in ("PYTHONASYNCIODEBUG", "PYTHONDEVMODE", "PYTHONWARNINGS", "PYTHONDONTWRITEBYTECODE")
     }
     environment.update(changes)
     return environment
@@ -162,14 +166,21 @@ def clean_environment(**changes):
 
 def run_command(command, *, limit=30, env=None, cwd=None, stdin=subprocess.DEVNULL):
     return subprocess.run(
-        command, stdin=stdin, capture_output=True, text=True, cwd=cwd,
-        timeout=limit * PATIENCE, env=clean_environment() if env is None else env)
+        command,
+        stdin=stdin,
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=limit * PATIENCE,
+        env=clean_environment() if env is None else env,
+    )
 
 
 def run_script(implementation, source, *args, flags=(), limit=30, env=None, cwd=None):
     """Run source in a process of its own; the result has returncode, stdout, stderr."""
     return run_command(
-        script_command(implementation, source, *args, flags=flags), limit=limit, env=env, cwd=cwd)
+        script_command(implementation, source, *args, flags=flags), limit=limit, env=env, cwd=cwd
+    )
 
 
 def script_output(implementation, source, *args, **options):
@@ -180,6 +191,7 @@ def script_output(implementation, source, *args, **options):
 
 
 # -- comparing ---------------------------------------------------------------
+
 
 def normalise(text):
     """Text without what differs between two runs, or between the names of the loop classes."""
@@ -250,9 +262,13 @@ class Contexts(list):
     def summary(self):
         return [
             {
-                key: (type(value), str(value)) if isinstance(value, BaseException)
-                else normalise(str(value)) if isinstance(value, str)
-                else isinstance(value, asyncio.Future) or isinstance(value, asyncio.Handle) or type(value)
+                key: (type(value), str(value))
+                if isinstance(value, BaseException)
+                else normalise(str(value))
+                if isinstance(value, str)
+                else isinstance(value, asyncio.Future)
+                or isinstance(value, asyncio.Handle)
+                or type(value)
                 for key, value in context.items()
             }
             for context in self

@@ -8,21 +8,30 @@ import re
 import subprocess
 import sys
 
-import pytest
-
 import hotloop
+import pytest
 from support import ROOT, clean_environment, run_command
 
 PACKAGE = pathlib.Path(hotloop.__file__).parent
 SOURCES = sorted((ROOT / "src").glob("*.[ch]"))
 
 PUBLIC = {
-    "run", "new_event_loop", "EventLoop", "Loop", "install", "Future", "Task", "Handle", "TimerHandle",
-    "__version__", "libuv_version",
+    "run",
+    "new_event_loop",
+    "EventLoop",
+    "Loop",
+    "install",
+    "Future",
+    "Task",
+    "Handle",
+    "TimerHandle",
+    "__version__",
+    "libuv_version",
 }
 
 
 # -- names -------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("name", sorted(PUBLIC))
 def test_the_public_names_are_there(name):
@@ -71,6 +80,7 @@ def test_a_loop_makes_the_public_types():
 
 
 # -- run, install, the policy ------------------------------------------------
+
 
 def test_run_runs_a_coroutine_on_a_hotloop():
     async def main():
@@ -122,21 +132,29 @@ def script(source, *flags):
 
 
 def test_importing_gives_no_warning():
-    assert script("import hotloop; hotloop.run; hotloop.install; hotloop.EventLoop", "-W", "error") == ""
+    assert (
+        script("import hotloop; hotloop.run; hotloop.install; hotloop.EventLoop", "-W", "error")
+        == ""
+    )
 
 
 def test_importing_makes_neither_policy_nor_loop_nor_thread():
-    assert script("""
+    assert (
+        script("""
 import asyncio, sys, threading
 import hotloop
 print("hotloop._policy" in sys.modules, threading.active_count())
-""") == "False 1\n"
+""")
+        == "False 1\n"
+    )
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="policies are deprecated from 3.14 on")
 def test_the_policy_is_there_without_a_warning():
     """Lessons row 38."""
-    assert script("""
+    assert (
+        script(
+            """
 import asyncio
 import hotloop
 policy = hotloop.EventLoopPolicy()
@@ -150,12 +168,19 @@ async def main():
     print(type(asyncio.get_running_loop()) is hotloop.EventLoop)
 
 asyncio.run(main())
-""", "-W", "error") == "True\nTrue\n"
+""",
+            "-W",
+            "error",
+        )
+        == "True\nTrue\n"
+    )
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 16), reason="policies are gone in 3.16")
 def test_install_makes_asyncio_run_use_hotloop():
-    assert script("""
+    assert (
+        script(
+            """
 import asyncio
 import hotloop
 hotloop.install()
@@ -164,7 +189,12 @@ async def main():
     print(type(asyncio.get_running_loop()) is hotloop.EventLoop)
 
 asyncio.run(main())
-""", "-W", "ignore::DeprecationWarning") == "True\n"
+""",
+            "-W",
+            "ignore::DeprecationWarning",
+        )
+        == "True\n"
+    )
 
 
 def test_the_policy_goes_when_asyncios_goes():
@@ -184,17 +214,23 @@ def test_new_event_loop_serves_as_a_loop_factory():
 
 # -- signatures --------------------------------------------------------------
 
+
 def shape(function):
     """The parameters of a method after self: names, kinds, defaults; without annotations."""
     parameters = list(inspect.signature(function).parameters.values())
-    return [(parameter.name, parameter.kind.name, parameter.default) for parameter in parameters[1:]]
+    return [
+        (parameter.name, parameter.kind.name, parameter.default) for parameter in parameters[1:]
+    ]
 
 
 def methods(cls):
     return [
-        name for name in dir(cls)
-        if not name.startswith("_") and callable(inspect.getattr_static(cls, name))
-        and not isinstance(inspect.getattr_static(cls, name), (staticmethod, classmethod, type))]
+        name
+        for name in dir(cls)
+        if not name.startswith("_")
+        and callable(inspect.getattr_static(cls, name))
+        and not isinstance(inspect.getattr_static(cls, name), (staticmethod, classmethod, type))
+    ]
 
 
 PAIRS = {
@@ -233,7 +269,8 @@ def test_the_constructor_takes_what_asyncios_takes(kind):
     except ValueError:
         pytest.skip("asyncio's own type has no signature to compare with")
     assert [(p.name, p.kind) for p in inspect.signature(ours).parameters.values()] == [
-        (p.name, p.kind) for p in expected.parameters.values()]
+        (p.name, p.kind) for p in expected.parameters.values()
+    ]
 
 
 @pytest.mark.parametrize("kind", PAIRS)
@@ -246,9 +283,12 @@ def test_everything_asyncio_has_is_there(kind):
 def test_what_is_written_in_c_has_a_docstring(kind):
     ours, _ = PAIRS[kind]
     undocumented = [
-        name for cls in ours.__mro__ if cls.__module__.startswith("hotloop")
+        name
+        for cls in ours.__mro__
+        if cls.__module__.startswith("hotloop")
         for name, member in vars(cls).items()
-        if not name.startswith("_") and callable(member) and not getattr(member, "__doc__", None)]
+        if not name.startswith("_") and callable(member) and not getattr(member, "__doc__", None)
+    ]
     assert undocumented == []
 
 
@@ -260,6 +300,7 @@ def test_the_names_of_the_types_are_theirs():
 
 
 # -- stubs -------------------------------------------------------------------
+
 
 def stub(name):
     path = PACKAGE / name
@@ -297,7 +338,9 @@ def test_the_stub_names_everything_public():
 def test_the_stub_of_the_c_module_names_every_method(kind):
     from hotloop import _core
 
-    classes = {node.name: node for node in stub("_core.pyi").body if isinstance(node, ast.ClassDef)}
+    classes = {
+        node.name: node for node in stub("_core.pyi").body if isinstance(node, ast.ClassDef)
+    }
     assert kind in classes
     listed = names_bound(classes[kind].body)
     # What asyncio's own type has is typed by inheriting from it.
@@ -308,17 +351,20 @@ def test_the_stub_of_the_c_module_names_every_method(kind):
 
 # -- the sources -------------------------------------------------------------
 
+
 def code_of(path):
     """A C source without comments and string literals, its lines kept."""
+
     def blank(match):
         return re.sub(r"[^\n]", " ", match.group())
 
-    return re.sub(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"', blank, path.read_text(), flags=re.DOTALL)
+    return re.sub(
+        r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"', blank, path.read_text(), flags=re.DOTALL
+    )
 
 
 FORBIDDEN = {
-    "objects in static variables, which belong in the module state":
-        r"^\s*static\s+(?:const\s+)?Py(?:Object|TypeObject)\s*\*?\s*\w+\s*(?:=|;|\[)",
+    "objects in static variables, which belong in the module state": r"^\s*static\s+(?:const\s+)?Py(?:Object|TypeObject)\s*\*?\s*\w+\s*(?:=|;|\[)",
     "PyGILState_Ensure: the loop attaches once a turn": r"PyGILState_Ensure",
     "CPython's internal headers": r"pycore_",
     "macros that hide a return or goto": r"^[ \t]*#\s*define(?:[^\n]*\\\n)*[^\n]*\b(?:return|goto)\b",
@@ -329,10 +375,11 @@ FORBIDDEN = {
 @pytest.mark.parametrize("what", FORBIDDEN)
 def test_the_sources_are_free_of(what):
     found = [
-        f"{path.name}:{code[:match.start()].count(chr(10)) + 1}: {match.group().strip()}"
+        f"{path.name}:{code[: match.start()].count(chr(10)) + 1}: {match.group().strip()}"
         for path in SOURCES
         for code in [code_of(path) if "headers" not in what else path.read_text()]
-        for match in re.finditer(FORBIDDEN[what], code, re.MULTILINE)]
+        for match in re.finditer(FORBIDDEN[what], code, re.MULTILINE)
+    ]
     assert found == []
 
 
@@ -346,7 +393,8 @@ def test_the_lints_would_find_something(tmp_path):
     bad = tmp_path / "bad.c"
     bad.write_text(
         'static PyObject *cache = NULL;\n#include "pycore_long.h"\n'
-        "#define CHECK(x) \\\n    if (!(x)) return NULL\nvoid f(void) { PyGILState_Ensure(); }\n")
+        "#define CHECK(x) \\\n    if (!(x)) return NULL\nvoid f(void) { PyGILState_Ensure(); }\n"
+    )
     for what, pattern in FORBIDDEN.items():
         text = bad.read_text() if "headers" in what else code_of(bad)
         assert re.search(pattern, text, re.MULTILINE), what
@@ -354,8 +402,13 @@ def test_the_lints_would_find_something(tmp_path):
 
 # -- the command line, as far as it is the module's --------------------------
 
+
 def test_the_module_can_be_run():
     result = subprocess.run(
         [sys.executable, "-m", "hotloop", "-c", "import asyncio, sys; print(sys.argv)", "a", "b"],
-        capture_output=True, text=True, timeout=60, env=clean_environment())
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=clean_environment(),
+    )
     assert (result.returncode, result.stdout, result.stderr) == (0, "['-c', 'a', 'b']\n", "")

@@ -4,7 +4,6 @@ import asyncio
 import sys
 
 import pytest
-
 from support import collect, one_turn, same_on_both, turns
 
 
@@ -191,4 +190,13 @@ def test_context_managers_and_comprehensions_over_generators(run):
             yield thing
 
     assert run(main()) == ([0, 1, 2], [0, 2, 4])
-    assert log == ["open a", "open b", "ab", "close b", "close a", "open c", "close c", "generator finalized"]
+    assert log == [
+        "open a",
+        "open b",
+        "ab",
+        "close b",
+        "close a",
+        "open c",
+        "close c",
+        "generator finalized",
+    ]

@@ -12,10 +12,18 @@ import time
 import traceback
 
 import pytest
-
 from support import (
-    Contexts, Logged, clean_environment, normalise, one_turn, outcome, run_script, same_on_both,
-    script_output, turns)
+    Contexts,
+    Logged,
+    clean_environment,
+    normalise,
+    one_turn,
+    outcome,
+    run_script,
+    same_on_both,
+    script_output,
+    turns,
+)
 
 
 @pytest.fixture
@@ -49,11 +57,15 @@ def test_the_interpreter_switches_debug_mode_on_as_for_asyncio(switch):
 
     def scenario(impl):
         return script_output(
-            impl, """
+            impl,
+            """
             loop = new_event_loop()
             print(loop.get_debug())
             loop.close()
-            """, flags=flags, env=clean_environment(**variables))
+            """,
+            flags=flags,
+            env=clean_environment(**variables),
+        )
 
     same_on_both(scenario)
 
@@ -68,6 +80,7 @@ def test_run_switches_it_for_its_loop(impl):
 
 # -- slow callbacks ----------------------------------------------------------
 
+
 def test_a_slow_callback_is_reported_as_by_asyncio(logged):
     def scenario(impl):
         loop = impl.new_event_loop()
@@ -79,11 +92,16 @@ def test_a_slow_callback_is_reported_as_by_asyncio(logged):
             turns(loop, 4)
             loop.set_debug(False)
             loop.close()
-        return log.messages(), [record.levelname for record in log.records if "took" in record.getMessage()]
+        return log.messages(), [
+            record.levelname for record in log.records if "took" in record.getMessage()
+        ]
 
     messages, levels = same_on_both(scenario)
     assert levels == ["WARNING", "WARNING"]
-    assert all(message.startswith("Executing <") and message.endswith(" took N seconds") for message in messages)
+    assert all(
+        message.startswith("Executing <") and message.endswith(" took N seconds")
+        for message in messages
+    )
 
 
 async def slow_step():
@@ -105,8 +123,11 @@ def test_a_slow_step_names_its_task_and_coroutine(logged):
 
     messages = same_on_both(scenario)
     assert any(
-        message.startswith("Executing <Task ") and "a slow task" in message and "slow_step()" in message
-        for message in messages)
+        message.startswith("Executing <Task ")
+        and "a slow task" in message
+        and "slow_step()" in message
+        for message in messages
+    )
 
 
 def test_the_time_is_told(debug_loop, logged):
@@ -176,9 +197,13 @@ def test_calls_from_another_thread_raise_while_the_loop_runs(debug_loop, call):
 
     debug_loop.call_soon(from_afar)
     one_turn(debug_loop)
-    assert results == [(
-        "raised", RuntimeError,
-        "Non-thread-safe operation invoked on an event loop other than the current one")]
+    assert results == [
+        (
+            "raised",
+            RuntimeError,
+            "Non-thread-safe operation invoked on an event loop other than the current one",
+        )
+    ]
 
 
 def test_calls_from_another_thread_are_allowed_while_the_loop_is_idle(debug_loop):
@@ -212,8 +237,11 @@ def test_a_callback_must_be_callable(bad):
         loop.set_debug(True)
         try:
             return [
-                outcome(loop.call_soon, bad), outcome(loop.call_soon_threadsafe, bad),
-                outcome(loop.call_later, 0, bad), outcome(loop.call_at, 0, bad)]
+                outcome(loop.call_soon, bad),
+                outcome(loop.call_soon_threadsafe, bad),
+                outcome(loop.call_later, 0, bad),
+                outcome(loop.call_at, 0, bad),
+            ]
         finally:
             loop.set_debug(False)
             loop.close()
@@ -232,14 +260,23 @@ def test_a_coroutine_or_coroutine_function_is_no_callback():
                 outcome(method, *arguments, bad)
                 for bad in (nothing, coro)
                 for method, arguments in (
-                    (loop.call_soon, ()), (loop.call_soon_threadsafe, ()), (loop.call_later, (0,)),
-                    (loop.call_at, (0,)), (loop.run_in_executor, (None,)))]
+                    (loop.call_soon, ()),
+                    (loop.call_soon_threadsafe, ()),
+                    (loop.call_later, (0,)),
+                    (loop.call_at, (0,)),
+                    (loop.run_in_executor, (None,)),
+                )
+            ]
         finally:
             coro.close()
             loop.set_debug(False)
             loop.close()
 
-    assert same_on_both(scenario)[0] == ("raised", TypeError, "coroutines cannot be used with call_soon()")
+    assert same_on_both(scenario)[0] == (
+        "raised",
+        TypeError,
+        "coroutines cannot be used with call_soon()",
+    )
 
 
 def test_debug_mode_off_checks_none_of_this(loop):
@@ -253,6 +290,7 @@ def test_debug_mode_off_checks_none_of_this(loop):
 
 # -- where things were made --------------------------------------------------
 
+
 def source_names(thing):
     return [entry.name for entry in thing._source_traceback]
 
@@ -260,8 +298,13 @@ def source_names(thing):
 def test_things_know_where_they_were_made(debug_loop):
     def make():
         return [
-            debug_loop.call_soon(len, ""), debug_loop.call_later(0, len, ""), debug_loop.call_at(0, len, ""),
-            debug_loop.call_soon_threadsafe(len, ""), debug_loop.create_future(), debug_loop.create_task(nothing())]
+            debug_loop.call_soon(len, ""),
+            debug_loop.call_later(0, len, ""),
+            debug_loop.call_at(0, len, ""),
+            debug_loop.call_soon_threadsafe(len, ""),
+            debug_loop.create_future(),
+            debug_loop.create_task(nothing()),
+        ]
 
     for thing in make():
         assert isinstance(thing._source_traceback, traceback.StackSummary)
@@ -282,7 +325,11 @@ def test_the_last_line_of_the_source_is_the_callers(debug_loop):
 def test_outside_debug_mode_nothing_is_kept(loop):
     loop.set_debug(False)
     things = [
-        loop.call_soon(len, ""), loop.call_later(0, len, ""), loop.create_future(), loop.create_task(nothing())]
+        loop.call_soon(len, ""),
+        loop.call_later(0, len, ""),
+        loop.create_future(),
+        loop.create_task(nothing()),
+    ]
     assert [thing._source_traceback for thing in things] == [None] * 4
     turns(loop, 3)
 
@@ -305,13 +352,16 @@ def test_the_log_of_a_failing_callback_in_debug_mode_is_that_of_asyncio(logged):
             loop.set_debug(False)
             loop.close()
         text = log.messages()[0]
-        return text[:text.index("source_traceback")], "Object created at (most recent call last)" in text
+        return text[
+            : text.index("source_traceback")
+        ], "Object created at (most recent call last)" in text
 
     _, told = same_on_both(scenario)
     assert told
 
 
 # -- where coroutines come from ----------------------------------------------
+
 
 def test_coroutine_origins_are_tracked_while_a_debug_loop_runs(debug_loop):
     depths = [sys.get_coroutine_origin_tracking_depth()]
@@ -405,12 +455,16 @@ UNFINISHED_GENERATOR = """
 def test_an_unfinished_async_generator_in_debug_mode(impl, flags):
     """Lessons row 8 (uvloop#730): a segmentation fault there."""
     output = script_output(
-        impl, UNFINISHED_GENERATOR, flags=flags, env=clean_environment(PYTHONASYNCIODEBUG="1"))
+        impl, UNFINISHED_GENERATOR, flags=flags, env=clean_environment(PYTHONASYNCIODEBUG="1")
+    )
     assert output == "finalized\nfinalized\nfinalized\nend\n"
 
 
 def test_a_whole_program_in_dev_mode_with_warnings_as_errors(impl):
-    assert script_output(impl, """
+    assert (
+        script_output(
+            impl,
+            """
         async def echo(reader, writer):
             writer.write(await reader.readline())
             await writer.drain()
@@ -432,11 +486,16 @@ def test_a_whole_program_in_dev_mode_with_warnings_as_errors(impl):
                 group.create_task(asyncio.sleep(0.001))
 
         run(main())
-        """, flags=["-X", "dev", "-W", "error"]) == "b'hello\\n'\n8\n(b'child\\n', None)\n"
+        """,
+            flags=["-X", "dev", "-W", "error"],
+        )
+        == "b'hello\\n'\n8\n(b'child\\n', None)\n"
+    )
 
 
 def test_debug_output_names_the_selector_once(logged):
     """asyncio tells in the log which selector it uses; nobody should see more than that."""
+
     def scenario(impl):
         with Logged() as log:
             loop = impl.new_event_loop()
@@ -447,9 +506,13 @@ def test_debug_output_names_the_selector_once(logged):
 
 
 def test_a_loop_dropped_in_debug_mode_warns_with_its_repr(impl):
-    result = run_script(impl, """
+    result = run_script(
+        impl,
+        """
         loop = new_event_loop()
         del loop
-        """, flags=["-X", "dev"])
+        """,
+        flags=["-X", "dev"],
+    )
     assert result.returncode == 0
     assert "ResourceWarning: unclosed event loop <" in normalise(result.stderr)

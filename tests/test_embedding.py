@@ -16,13 +16,22 @@ import types
 import weakref
 
 import pytest
-
 from support import (
-    PATIENCE, Contexts, VirtualTime, clean_environment, outcome, run_script, same_on_both,
-    script_command, turns)
+    PATIENCE,
+    Contexts,
+    VirtualTime,
+    clean_environment,
+    outcome,
+    run_script,
+    same_on_both,
+    script_command,
+    turns,
+)
 
 custom_run_loops = pytest.mark.skipif(
-    not hasattr(asyncio.BaseEventLoop, "_run_forever_setup"), reason="custom run loops are new in 3.13")
+    not hasattr(asyncio.BaseEventLoop, "_run_forever_setup"),
+    reason="custom run loops are new in 3.13",
+)
 
 
 async def nothing():
@@ -30,6 +39,7 @@ async def nothing():
 
 
 # -- a run loop of one's own ---------------------------------------------------
+
 
 def by_hand(loop, rounds=10_000):
     """Run a loop as a toolkit would, until it is stopped."""
@@ -63,7 +73,9 @@ def test_run_until_complete_works_over_a_custom_run_loop(by_hand_loop):
 @custom_run_loops
 def test_a_custom_run_loop_is_the_running_loop(by_hand_loop):
     seen = []
-    by_hand_loop.call_soon(lambda: seen.append((asyncio.get_running_loop(), by_hand_loop.is_running())))
+    by_hand_loop.call_soon(
+        lambda: seen.append((asyncio.get_running_loop(), by_hand_loop.is_running()))
+    )
     by_hand_loop.call_soon(by_hand_loop.stop)
     by_hand_loop.run_forever()
     assert seen == [(by_hand_loop, True)]
@@ -207,7 +219,9 @@ def test_handles_left_by_a_custom_run_loop_are_collected(impl, new_loop):
     things = []
     for number in range(10):
         thing = Thing()
-        thing.handle = loop.call_later(1000, print, thing) if number % 2 else loop.call_soon(id, thing)
+        thing.handle = (
+            loop.call_later(1000, print, thing) if number % 2 else loop.call_soon(id, thing)
+        )
         things.append(weakref.ref(thing))
     del thing
     loop._run_once()
@@ -220,7 +234,9 @@ def test_handles_left_by_a_custom_run_loop_are_collected(impl, new_loop):
 @custom_run_loops
 def test_ctrl_c_ends_an_idle_custom_run_loop(impl):
     child = subprocess.Popen(
-        script_command(impl, """
+        script_command(
+            impl,
+            """
             loop = new_event_loop()
             loop.call_later(60, print)
             loop._run_forever_setup()
@@ -233,8 +249,13 @@ def test_ctrl_c_ends_an_idle_custom_run_loop(impl):
             finally:
                 loop._run_forever_cleanup()
             loop.close()
-            """),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=clean_environment())
+            """,
+        ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=clean_environment(),
+    )
     try:
         assert child.stdout.readline() == "READY\n"
         time.sleep(0.1)
@@ -249,7 +270,9 @@ def test_ctrl_c_ends_an_idle_custom_run_loop(impl):
 @custom_run_loops
 def test_signal_handlers_in_a_custom_run_loop(by_hand_loop):
     log = []
-    by_hand_loop.add_signal_handler(signal.SIGUSR1, lambda: (log.append("signal"), by_hand_loop.stop()))
+    by_hand_loop.add_signal_handler(
+        signal.SIGUSR1, lambda: (log.append("signal"), by_hand_loop.stop())
+    )
     by_hand_loop.call_later(0.01, signal.raise_signal, signal.SIGUSR1)
     by_hand_loop.run_forever()
     assert by_hand_loop.remove_signal_handler(signal.SIGUSR1)
@@ -272,6 +295,7 @@ def test_a_subclass_may_run_its_own_rounds(impl, no_new_descriptors):
 
 # -- subclasses ------------------------------------------------------------------
 
+
 def test_every_overridden_scheduling_method_is_called():
     def scenario(impl):
         class Logging(impl.EventLoop):
@@ -283,6 +307,7 @@ def test_every_overridden_scheduling_method_is_called():
             def method(self, *args, **kwargs):
                 self.log.append(name)
                 return getattr(super(Logging, self), name)(*args, **kwargs)
+
             return method
 
         for name in "call_soon", "call_later", "call_at", "create_future", "create_task", "time":
@@ -316,6 +341,7 @@ def test_an_overridden_call_soon_may_change_the_callback(impl, no_new_descriptor
             def wrapped(*args):
                 log.append("before")
                 callback(*args)
+
             return super().call_soon(wrapped, *args, context=context)
 
     loop = Wrapping()
@@ -479,7 +505,9 @@ def test_subclasses_of_the_loop_can_be_collected(impl):
 
 
 def test_a_loop_without_init_is_unusable_but_does_not_crash(impl):
-    result = run_script(impl, """
+    result = run_script(
+        impl,
+        """
         import gc
 
         cls = type(new_event_loop())
@@ -493,7 +521,8 @@ def test_a_loop_without_init_is_unusable_but_does_not_crash(impl):
         del loop
         gc.collect()
         cls.__new__(cls).close()
-        """)
+        """,
+    )
     # Stock loops, too, complain of missing attributes on stderr when they go.
     assert result.returncode in (0, 1), result
 
@@ -512,6 +541,7 @@ def test_init_may_not_be_called_on_a_loop_in_use(impl, no_new_descriptors):
 
 
 # -- patched instances -----------------------------------------------------------
+
 
 def test_call_soon_patched_on_the_instance_is_used_by_futures_and_tasks():
     def scenario(impl):
@@ -535,7 +565,7 @@ def test_call_soon_patched_on_the_instance_is_used_by_futures_and_tasks():
         fut.add_done_callback(done)
         turns(loop, 1)
         loop.close()
-        return [name for name in patched if name in ("done", "ran")], log[len(patched):]
+        return [name for name in patched if name in ("done", "ran")], log[len(patched) :]
 
     assert same_on_both(scenario) == (["done", "ran"], ["ran"])
 

@@ -5,10 +5,8 @@ Lessons row 7: uvloop#118, #749 and others.
 
 import os
 import sys
-from textwrap import dedent
 
 import pytest
-
 from support import HOTLOOP, run_command, same_on_both, script_output
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
@@ -37,17 +35,22 @@ def output(impl, source):
 
 
 def test_a_child_can_run_a_loop_of_its_own(impl):
-    assert output(impl, """
+    assert output(
+        impl,
+        """
 loop = new_event_loop()
 loop.run_until_complete(asyncio.sleep(0.001))
 print(in_child(lambda: run(asyncio.sleep(0.001, "ran"))))
 print(loop.run_until_complete(asyncio.sleep(0.001, "parent")))
 loop.close()
-""") == ["child: ran", "0", "parent"]
+""",
+    ) == ["child: ran", "0", "parent"]
 
 
 def test_a_child_forked_by_a_callback_can_run_a_loop_of_its_own(impl):
-    assert output(impl, """
+    assert output(
+        impl,
+        """
 async def main():
     await asyncio.sleep(0.001)
     status = in_child(lambda: run(asyncio.sleep(0.001, "ran")))
@@ -55,11 +58,14 @@ async def main():
     return status
 
 print(run(main()))
-""") == ["child: ran", "0"]
+""",
+    ) == ["child: ran", "0"]
 
 
 def test_there_is_no_running_loop_in_a_child(impl):
-    assert output(impl, """
+    assert output(
+        impl,
+        """
 async def main():
     def look():
         try:
@@ -69,7 +75,8 @@ async def main():
     return in_child(look)
 
 print(run(main()))
-""") == ["child: no running event loop", "0"]
+""",
+    ) == ["child: no running event loop", "0"]
 
 
 USES = {
@@ -81,20 +88,25 @@ USES = {
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 def test_running_the_parents_loop_in_a_child_is_a_clear_error(use):
     """About hotloop only: asyncio lets parent and child share one epoll, and each disturb the other."""
-    lines = output(HOTLOOP, f"""
+    lines = output(
+        HOTLOOP,
+        f"""
 loop = new_event_loop()
 loop.run_until_complete(asyncio.sleep(0.001))
 print(in_child(lambda: {use}))
 print(loop.run_until_complete(asyncio.sleep(0.001, "parent")))
 loop.close()
-""")
+""",
+    )
     assert lines[0].startswith("child raised RuntimeError ") and "fork" in lines[0].lower()
     assert lines[1:] == ["0", "parent"]
 
 
 def test_returning_to_the_parents_loop_in_a_child_is_a_clear_error():
     """About hotloop only, as above: here the callback itself forks, and returns in both processes."""
-    lines = output(HOTLOOP, """
+    lines = output(
+        HOTLOOP,
+        """
 loop = new_event_loop()
 pids = []
 
@@ -118,12 +130,15 @@ if pids[0] == 0:
     os._exit(0)
 print(os.waitstatus_to_exitcode(os.waitpid(pids[0], 0)[1]))
 loop.close()
-""")
+""",
+    )
     assert lines == ["child raised True", "0"]
 
 
 def test_what_a_child_does_to_the_parents_loop_leaves_the_parents_descriptors_watched(impl):
-    assert output(impl, """
+    assert output(
+        impl,
+        """
 import socket
 loop = new_event_loop()
 left, right = socket.socketpair()
@@ -144,12 +159,15 @@ loop.run_forever()
 print(seen)
 loop.remove_reader(left)
 loop.close()
-""") == ["child: closed", "0", "[b'still watched']"]
+""",
+    ) == ["child: closed", "0", "[b'still watched']"]
 
 
 def test_closing_the_parents_loop_in_a_child_leaves_the_parent_working():
     """About hotloop only: asyncio's close() takes the descriptors out of the epoll that both share."""
-    lines = output(HOTLOOP, """
+    lines = output(
+        HOTLOOP,
+        """
 import socket
 loop = new_event_loop()
 left, right = socket.socketpair()
@@ -171,12 +189,15 @@ loop.run_forever()
 print(seen)
 loop.remove_reader(left)
 loop.close()
-""")
+""",
+    )
     assert lines == ["child: survived", "0", "[b'still watched']"]
 
 
 def test_a_child_that_exits_with_the_parents_loop_open_is_no_crash(impl):
-    assert output(impl, """
+    assert output(
+        impl,
+        """
 loop = new_event_loop()
 loop.call_later(100, print, "never")
 loop.run_until_complete(asyncio.sleep(0.001))
@@ -188,7 +209,8 @@ if pid == 0:
 print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 print(loop.run_until_complete(asyncio.sleep(0.001, "parent")))
 loop.close()
-""") == ["5", "parent"]
+""",
+    ) == ["5", "parent"]
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
@@ -228,8 +250,11 @@ if __name__ == "__main__":
 
 def test_subprocesses_run_fork_handlers_as_asyncio_does():
     """Lessons row 7 (uvloop#206)."""
+
     def scenario(impl):
-        return script_output(impl, """
+        return script_output(
+            impl,
+            """
 import os
 calls = []
 os.register_at_fork(before=lambda: calls.append("before"), after_in_parent=lambda: calls.append("after"))
@@ -239,6 +264,7 @@ async def main():
     return await process.wait()
 
 print(run(main()), calls)
-""")
+""",
+        )
 
     assert same_on_both(scenario).startswith("0 ")

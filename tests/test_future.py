@@ -10,9 +10,17 @@ import types
 import weakref
 
 import pytest
-
 from support import (
-    HOTLOOP, MIXTURES, Contexts, collect, normalise, one_turn, outcome, same_on_both, turns)
+    HOTLOOP,
+    MIXTURES,
+    Contexts,
+    collect,
+    normalise,
+    one_turn,
+    outcome,
+    same_on_both,
+    turns,
+)
 
 
 @pytest.fixture
@@ -22,6 +30,7 @@ def future(Future, mixed_loop):
 
 def on_each(scenario):
     """Compare scenario(loop, Future) over all mixtures of loops and futures."""
+
     def with_loop(mixture):
         loop = mixture.new_event_loop()
         loop.set_debug(False)
@@ -34,18 +43,28 @@ def on_each(scenario):
 
 
 ATTRIBUTES = (
-    "_state", "_result", "_exception", "_callbacks", "_log_traceback", "_cancel_message",
-    "_source_traceback", "_asyncio_future_blocking")
+    "_state",
+    "_result",
+    "_exception",
+    "_callbacks",
+    "_log_traceback",
+    "_cancel_message",
+    "_source_traceback",
+    "_asyncio_future_blocking",
+)
 
 
 def attributes(future):
     return {
-        name: repr(getattr(future, name)) if name in ("_exception", "_callbacks") else getattr(future, name)
+        name: repr(getattr(future, name))
+        if name in ("_exception", "_callbacks")
+        else getattr(future, name)
         for name in ATTRIBUTES
     }
 
 
 # -- making one --------------------------------------------------------------
+
 
 def test_a_future_is_an_asyncio_future(future):
     assert isinstance(future, asyncio.Future)
@@ -101,10 +120,19 @@ def test_an_uninitialised_future_refuses_as_that_of_asyncio():
     def scenario(loop, Future):
         future = Future.__new__(Future)
         return [
-            outcome(function)[:2] for function in (
-                future.done, future.cancelled, future.cancel, future.result, future.exception, future.get_loop,
-                lambda: future.set_result(1), lambda: future.set_exception(ValueError()),
-                lambda: future.add_done_callback(print), lambda: future.remove_done_callback(print))
+            outcome(function)[:2]
+            for function in (
+                future.done,
+                future.cancelled,
+                future.cancel,
+                future.result,
+                future.exception,
+                future.get_loop,
+                lambda: future.set_result(1),
+                lambda: future.set_exception(ValueError()),
+                lambda: future.add_done_callback(print),
+                lambda: future.remove_done_callback(print),
+            )
         ]
 
     assert ("raised", RuntimeError) in on_each(scenario)
@@ -125,6 +153,7 @@ def test_init_called_again_does_what_it_does_in_asyncio():
 
 
 # -- results, exceptions -----------------------------------------------------
+
 
 def test_a_result_is_kept(future):
     thing = object()
@@ -150,8 +179,11 @@ def test_an_exception_class_is_instantiated(future):
     assert type(future.exception()) is LookupError
 
 
-@pytest.mark.parametrize("bad", [5, None, "text", int, object(), StopIteration, StopIteration("x")],
-                         ids=["5", "None", "text", "int", "object", "StopIteration", "StopIteration instance"])
+@pytest.mark.parametrize(
+    "bad",
+    [5, None, "text", int, object(), StopIteration, StopIteration("x")],
+    ids=["5", "None", "text", "int", "object", "StopIteration", "StopIteration instance"],
+)
 def test_what_cannot_be_an_exception_is_refused_as_by_asyncio(bad):
     def scenario(loop, Future):
         future = Future(loop=loop)
@@ -173,7 +205,9 @@ def test_an_exception_class_that_does_not_make_an_exception_is_refused():
     assert on_each(scenario) == (("raised", TypeError), False)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 13), reason="before 3.13 StopIteration is refused with TypeError")
+@pytest.mark.skipif(
+    sys.version_info < (3, 13), reason="before 3.13 StopIteration is refused with TypeError"
+)
 def test_stop_iteration_is_turned_into_a_runtime_error(future):
     original = StopIteration("over")
     future.set_exception(original)
@@ -237,6 +271,7 @@ def test_the_exception_keeps_the_traceback_it_came_with():
 
 # -- cancelling --------------------------------------------------------------
 
+
 def test_a_cancelled_future(future):
     assert future.cancel() is True
     assert future.done() and future.cancelled()
@@ -250,7 +285,13 @@ def test_a_cancelled_future(future):
 def test_the_cancel_message_is_in_the_error():
     def scenario(loop, Future):
         results = []
-        for args, kwargs in (((), {}), (("positional",), {}), ((), {"msg": "keyword"}), ((None,), {}), ((5,), {})):
+        for args, kwargs in (
+            ((), {}),
+            (("positional",), {}),
+            ((), {"msg": "keyword"}),
+            ((None,), {}),
+            ((5,), {}),
+        ):
             future = Future(loop=loop)
             future.cancel(*args, **kwargs)
             results.append(future._cancel_message)
@@ -280,6 +321,7 @@ def test_make_cancelled_error_makes_one(future):
 
 
 # -- callbacks ---------------------------------------------------------------
+
 
 def test_callbacks_are_called_soon_in_order_with_the_future(future, mixed_loop):
     seen = []
@@ -334,7 +376,17 @@ def test_remove_done_callback_removes_every_equal_one_and_counts_them():
     def scenario(loop, Future):
         calls.clear()
         results = []
-        for numbers in ([], [1], [2], [1, 1], [1, 2], [2, 1], [1, 1, 1], [2, 1, 1, 2, 1, 3], [2] * 5):
+        for numbers in (
+            [],
+            [1],
+            [2],
+            [1, 1],
+            [1, 2],
+            [2, 1],
+            [1, 1, 1],
+            [2, 1, 1, 2, 1, 3],
+            [2] * 5,
+        ):
             future = Future(loop=loop)
             for number in numbers:
                 future.add_done_callback(Callback(number))
@@ -432,8 +484,10 @@ def test_a_failing_callback_is_reported_and_the_others_run(future, mixed_loop):
 
 # -- callbacks that change what is being walked ------------------------------
 
+
 def test_a_comparison_that_adds_and_removes_callbacks_is_survived(Future, mixed_loop):
     """cpython#126405 and its like: equality of callbacks is Python code that may do anything."""
+
     class Evil:
         def __init__(self, future):
             self.future = future
@@ -510,6 +564,7 @@ def test_a_comparison_that_raises_comes_out_of_remove_done_callback():
 
 def test_a_loop_whose_call_soon_meddles_with_the_future_is_survived(mixture):
     """cpython#125969, #125984, #126080: an evil call_soon may change the callbacks while they are scheduled."""
+
     class Loop(mixture.EventLoop):
         victim = None
 
@@ -562,6 +617,7 @@ def test_a_loop_whose_call_soon_fails_lets_the_error_out(mixture):
 
 def test_a_future_works_on_a_loop_that_is_no_asyncio_loop(Future):
     """Only get_debug, call_soon and call_exception_handler are asked of a loop."""
+
     class Loop:
         def __init__(self):
             self.calls = []
@@ -598,6 +654,7 @@ def test_a_loop_whose_get_debug_fails_lets_the_error_out(Future):
 
 # -- awaiting ----------------------------------------------------------------
 
+
 def test_awaiting_gives_the_result(Future, mixed_loop):
     async def main():
         future = Future()
@@ -608,8 +665,9 @@ def test_awaiting_gives_the_result(Future, mixed_loop):
     assert mixed_loop.run_until_complete(main()) == "result"
 
 
-@pytest.mark.parametrize("value", [
-    None, (1, 2), (), ValueError("not raised"), StopIteration(3), [1]], ids=repr)
+@pytest.mark.parametrize(
+    "value", [None, (1, 2), (), ValueError("not raised"), StopIteration(3), [1]], ids=repr
+)
 def test_awaiting_gives_any_value_as_it_is(Future, mixed_loop, value):
     async def main():
         future = Future()
@@ -649,11 +707,11 @@ def test_the_iterator_behaves_as_that_of_asyncio():
         steps.append(next(iterator) is future)
         steps.append(future._asyncio_future_blocking)
         future._asyncio_future_blocking = False
-        steps.append(outcome(next, iterator)[0])         # awaited while pending
+        steps.append(outcome(next, iterator)[0])  # awaited while pending
         future.set_result("result")
         steps.append(outcome(next, iterator))
         iterator = future.__await__()
-        steps.append(outcome(next, iterator))            # StopIteration("result")
+        steps.append(outcome(next, iterator))  # StopIteration("result")
         iterator = iter(Future(loop=loop))
         steps.append(outcome(iterator.send, None)[0])
         steps.append(outcome(iterator.throw, LookupError("thrown")))
@@ -666,7 +724,9 @@ def test_the_iterator_behaves_as_that_of_asyncio():
 
 def test_an_iterator_that_was_thrown_into_or_closed_is_exhausted(Future, mixed_loop):
     if Future is asyncio.Future and sys.version_info >= (3, 14):
-        pytest.skip("asyncio of 3.14 and 3.15 crashes here: its iterator takes the lock of a future it let go")
+        pytest.skip(
+            "asyncio of 3.14 and 3.15 crashes here: its iterator takes the lock of a future it let go"
+        )
     thrown, closed = iter(Future(loop=mixed_loop)), iter(Future(loop=mixed_loop))
     next(thrown)
     with pytest.raises(LookupError):
@@ -691,12 +751,22 @@ def test_the_iterator_throws_what_asyncio_throws():
             trace = exc.__traceback__
         with pytest.MonkeyPatch.context():
             import warnings
+
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # three arguments, from 3.12 on
+                warnings.simplefilter(
+                    "ignore", DeprecationWarning
+                )  # three arguments, from 3.12 on
                 return [
-                    throw(LookupError), throw(LookupError()), throw(5), throw(), throw(LookupError, None),
-                    throw(LookupError, "text"), throw(LookupError, LookupError("x"), trace),
-                    throw(LookupError, "text", 5), throw(LookupError(), "value"), throw(int),
+                    throw(LookupError),
+                    throw(LookupError()),
+                    throw(5),
+                    throw(),
+                    throw(LookupError, None),
+                    throw(LookupError, "text"),
+                    throw(LookupError, LookupError("x"), trace),
+                    throw(LookupError, "text", 5),
+                    throw(LookupError(), "value"),
+                    throw(int),
                 ]
 
     assert on_each(scenario)[0] == ("raised", LookupError)
@@ -746,15 +816,17 @@ def test_a_future_may_be_yielded_from(Future, mixed_loop):
 
 # -- private attributes ------------------------------------------------------
 
+
 def test_private_attributes_in_every_state():
     def scenario(loop, Future):
         stages = []
         for finish in (
-                lambda f: None,
-                lambda f: f.set_result("result"),
-                lambda f: f.set_exception(LookupError("x")),
-                lambda f: f.cancel(),
-                lambda f: f.cancel(msg="message")):
+            lambda f: None,
+            lambda f: f.set_result("result"),
+            lambda f: f.set_exception(LookupError("x")),
+            lambda f: f.cancel(),
+            lambda f: f.cancel(msg="message"),
+        ):
             future = Future(loop=loop)
             finish(future)
             stages.append(attributes(future))
@@ -762,7 +834,13 @@ def test_private_attributes_in_every_state():
         return stages
 
     stages = on_each(scenario)
-    assert [stage["_state"] for stage in stages] == ["PENDING", "FINISHED", "FINISHED", "CANCELLED", "CANCELLED"]
+    assert [stage["_state"] for stage in stages] == [
+        "PENDING",
+        "FINISHED",
+        "FINISHED",
+        "CANCELLED",
+        "CANCELLED",
+    ]
 
 
 def test_the_exception_is_no_longer_logged_once_it_was_read():
@@ -797,7 +875,8 @@ def test_attributes_cannot_be_deleted_where_asyncio_refuses():
     def scenario(loop, Future):
         return [
             outcome(delattr, Future(loop=loop), name)[:2]
-            for name in ("_log_traceback", "_asyncio_future_blocking", "_state", "_loop")]
+            for name in ("_log_traceback", "_asyncio_future_blocking", "_state", "_loop")
+        ]
 
     assert on_each(scenario)[0] == ("raised", AttributeError)
 
@@ -821,6 +900,7 @@ def test_every_attribute_of_an_asyncio_future_is_there(Future):
 
 # -- repr --------------------------------------------------------------------
 
+
 def callback(future):
     pass
 
@@ -840,11 +920,12 @@ def test_the_repr_is_that_of_asyncio(debug):
             future.add_done_callback(callback)
             look(future)
         for finish in (
-                lambda f: f.set_result([1, 2]),
-                lambda f: f.set_result("x" * 500),
-                lambda f: f.set_exception(LookupError("lost")),
-                lambda f: f.cancel(),
-                lambda f: f.cancel("message")):
+            lambda f: f.set_result([1, 2]),
+            lambda f: f.set_result("x" * 500),
+            lambda f: f.set_exception(LookupError("lost")),
+            lambda f: f.cancel(),
+            lambda f: f.cancel("message"),
+        ):
             future = Future(loop=loop)
             finish(future)
             look(future)
@@ -871,6 +952,7 @@ def test_a_repr_of_a_future_that_holds_itself(Future, mixed_loop):
 
 
 # -- subclasses --------------------------------------------------------------
+
 
 def test_a_subclass_with_its_own_init_and_attributes(Future, mixed_loop):
     class Mine(Future):
@@ -933,7 +1015,9 @@ def test_the_overridden_result_of_a_subclass_is_used_as_by_asyncio():
     on_each(scenario)
 
 
-def test_the_overridden_cancel_of_a_subclass_is_called_when_its_task_is_cancelled(Future, mixed_loop):
+def test_the_overridden_cancel_of_a_subclass_is_called_when_its_task_is_cancelled(
+    Future, mixed_loop
+):
     calls = []
 
     class Mine(Future):
@@ -969,6 +1053,7 @@ def test_a_future_of_another_library_can_be_awaited(mixed_loop):
 
 # -- interplay ---------------------------------------------------------------
 
+
 def test_wrap_future_and_ensure_future_leave_a_future_alone(future, mixed_loop):
     assert asyncio.wrap_future(future, loop=mixed_loop) is future
     assert asyncio.ensure_future(future, loop=mixed_loop) is future
@@ -983,7 +1068,10 @@ def test_futures_chain_with_concurrent_ones_in_both_directions():
     def scenario(loop, Future):
         results = []
         for finish in (
-                lambda f: f.set_result(1), lambda f: f.set_exception(LookupError("lost")), lambda f: f.cancel()):
+            lambda f: f.set_result(1),
+            lambda f: f.set_exception(LookupError("lost")),
+            lambda f: f.cancel(),
+        ):
             source, target = ConcurrentFuture(), Future(loop=loop)
             _chain_future(source, target)
             finish(source)
@@ -1028,6 +1116,7 @@ def test_shield_protects_a_future(Future, mixed_loop):
 
 
 # -- memory ------------------------------------------------------------------
+
 
 def test_a_future_can_be_referenced_weakly(Future, mixed_loop):
     future = Future(loop=mixed_loop)
@@ -1075,7 +1164,14 @@ def test_cycles_through_a_future_are_collected(Future, mixed_loop):
         marker.future = future
         future.cancel(marker)
 
-    for attach in (in_result, in_callback, in_many_callbacks, in_exception, in_itself, in_cancel_message):
+    for attach in (
+        in_result,
+        in_callback,
+        in_many_callbacks,
+        in_exception,
+        in_itself,
+        in_cancel_message,
+    ):
         references = cycle(attach)
         collect()
         assert [reference() for reference in references] == [None, None], attach.__name__
@@ -1118,8 +1214,10 @@ def test_futures_are_neither_copied_nor_pickled(future):
 
 # -- the log -----------------------------------------------------------------
 
+
 def contexts_of(scenario):
     """What the exception handler is told in scenario(loop, Future), over all mixtures."""
+
     def collecting(loop, Future):
         contexts = Contexts()
         loop.set_exception_handler(contexts)

@@ -7,8 +7,17 @@ import sys
 import weakref
 
 import pytest
-
-from support import ASYNCIO, HOTLOOP, Contexts, collect, normalise, one_turn, outcome, same_on_both, turns
+from support import (
+    ASYNCIO,
+    HOTLOOP,
+    Contexts,
+    collect,
+    normalise,
+    one_turn,
+    outcome,
+    same_on_both,
+    turns,
+)
 
 
 def function(*args):
@@ -43,6 +52,7 @@ CALLBACKS = {
 
 # -- kinds and attributes ----------------------------------------------------
 
+
 def test_handles_are_asyncio_handles(loop):
     handle = loop.call_soon(function)
     threadsafe = loop.call_soon_threadsafe(function)
@@ -73,10 +83,20 @@ def test_attributes_of_a_handle():
         stages = []
 
         def look():
-            stages.append([
-                (h._callback, h._args, h._context is context, h._loop is loop, h._source_traceback,
-                 h._cancelled, h.cancelled())
-                for h in (handle, timer)])
+            stages.append(
+                [
+                    (
+                        h._callback,
+                        h._args,
+                        h._context is context,
+                        h._loop is loop,
+                        h._source_traceback,
+                        h._cancelled,
+                        h.cancelled(),
+                    )
+                    for h in (handle, timer)
+                ]
+            )
 
         look()
         stages.append((timer._when, timer.when(), timer._scheduled))
@@ -120,7 +140,8 @@ def test_handles_take_no_new_attributes():
         try:
             return [
                 outcome(setattr, handle, "new_attribute", 1)[:2]
-                for handle in (loop.call_soon(function), loop.call_later(0, function))]
+                for handle in (loop.call_soon(function), loop.call_later(0, function))
+            ]
         finally:
             loop.close()
 
@@ -147,6 +168,7 @@ def test_a_failing_handle_run_by_hand_reports_to_the_loop(loop):
 
 # -- cancelling --------------------------------------------------------------
 
+
 def test_cancel_is_reported_by_cancelled_and_returns_nothing(loop):
     for handle in (loop.call_soon(function), loop.call_later(0, function)):
         assert handle.cancelled() is False
@@ -161,8 +183,11 @@ def test_a_cancelled_callback_does_not_run(loop, debug):
     loop.set_debug(debug)
     seen = []
     for handle in (
-            loop.call_soon(seen.append, 1), loop.call_later(0, seen.append, 2),
-            loop.call_later(0.001, seen.append, 3), loop.call_soon_threadsafe(seen.append, 4)):
+        loop.call_soon(seen.append, 1),
+        loop.call_later(0, seen.append, 2),
+        loop.call_later(0.001, seen.append, 3),
+        loop.call_soon_threadsafe(seen.append, 4),
+    ):
         handle.cancel()
     loop.call_later(0.01, loop.stop)
     loop.run_forever()
@@ -170,7 +195,11 @@ def test_a_cancelled_callback_does_not_run(loop, debug):
 
 
 def test_cancel_releases_callback_and_arguments_at_once(loop):
-    for schedule in (loop.call_soon, loop.call_soon_threadsafe, functools.partial(loop.call_later, 100)):
+    for schedule in (
+        loop.call_soon,
+        loop.call_soon_threadsafe,
+        functools.partial(loop.call_later, 100),
+    ):
         owner, argument = Owner(), Owner()
         gone = [weakref.ref(owner), weakref.ref(argument)]
         handle = schedule(owner.method, argument)
@@ -224,7 +253,11 @@ def test_the_finalizer_of_an_argument_may_cancel_the_handle(loop):
 
 
 def test_handles_of_a_closed_loop_can_be_cancelled(loop):
-    handles = [loop.call_soon(function), loop.call_later(1, function), loop.call_soon_threadsafe(function)]
+    handles = [
+        loop.call_soon(function),
+        loop.call_later(1, function),
+        loop.call_soon_threadsafe(function),
+    ]
     loop.close()
     for handle in handles:
         handle.cancel()
@@ -244,6 +277,7 @@ def test_handles_outlive_their_loop(impl):
 
 # -- repr --------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("arguments", CALLBACKS.values(), ids=CALLBACKS)
 @pytest.mark.parametrize("debug", [False, True])
 def test_the_repr_is_that_of_asyncio(arguments, debug):
@@ -251,7 +285,11 @@ def test_the_repr_is_that_of_asyncio(arguments, debug):
         loop = impl.new_event_loop()
         loop.set_debug(debug)
         reprs = []
-        handles = loop.call_soon(*arguments), loop.call_at(123.5, *arguments), loop.call_soon_threadsafe(*arguments)
+        handles = (
+            loop.call_soon(*arguments),
+            loop.call_at(123.5, *arguments),
+            loop.call_soon_threadsafe(*arguments),
+        )
         reprs += map(repr, handles)
         for handle in handles:
             handle.cancel()
@@ -295,6 +333,7 @@ def test_the_repr_survives_an_argument_that_has_none():
 
 # -- comparing ---------------------------------------------------------------
 
+
 def test_timer_handles_compare_by_time():
     def scenario(impl):
         loop = impl.new_event_loop()
@@ -305,7 +344,9 @@ def test_timer_handles_compare_by_time():
         timers = [a, b, c, d, e, f]
         result = [
             (x < y, x <= y, x == y, x != y, x >= y, x > y, (hash(x) == hash(y)))
-            for x in timers for y in timers]
+            for x in timers
+            for y in timers
+        ]
         loop.close()
         return result
 
@@ -322,10 +363,19 @@ def test_timer_handles_compare_with_nothing_else():
         loop = impl.new_event_loop()
         timer, handle = loop.call_at(5, function), loop.call_soon(function)
         result = [
-            [outcome(operation, timer, other)[:2] for operation in (
-                lambda x, y: x < y, lambda x, y: x <= y, lambda x, y: x > y, lambda x, y: x >= y,
-                lambda x, y: x == y, lambda x, y: x != y)]
-            for other in (5, None, handle, "text")]
+            [
+                outcome(operation, timer, other)[:2]
+                for operation in (
+                    lambda x, y: x < y,
+                    lambda x, y: x <= y,
+                    lambda x, y: x > y,
+                    lambda x, y: x >= y,
+                    lambda x, y: x == y,
+                    lambda x, y: x != y,
+                )
+            ]
+            for other in (5, None, handle, "text")
+        ]
         loop.close()
         return result
 
@@ -348,7 +398,14 @@ def test_plain_handles_compare_by_identity():
     def scenario(impl):
         loop = impl.new_event_loop()
         a, b = loop.call_soon(function), loop.call_soon(function)
-        result = (a == a, a == b, a != b, hash(a) == hash(a), outcome(lambda: a < b)[:2], len({a, b}))
+        result = (
+            a == a,
+            a == b,
+            a != b,
+            hash(a) == hash(a),
+            outcome(lambda: a < b)[:2],
+            len({a, b}),
+        )
         loop.close()
         return result
 
@@ -357,13 +414,19 @@ def test_plain_handles_compare_by_identity():
 
 # -- stock handles on the loop -----------------------------------------------
 
+
 def test_the_messages_of_failing_callbacks_name_the_callback():
     def scenario(impl):
         loop = impl.new_event_loop()
         loop.set_debug(False)
         contexts = Contexts()
         loop.set_exception_handler(contexts)
-        for arguments in ((int, "no"), (functools.partial(int, "no"),), ([].pop,), ({}.__getitem__, "key")):
+        for arguments in (
+            (int, "no"),
+            (functools.partial(int, "no"),),
+            ([].pop,),
+            ({}.__getitem__, "key"),
+        ):
             loop.call_soon(*arguments)
         one_turn(loop)
         loop.close()

@@ -11,11 +11,20 @@ import sys
 import threading
 
 import pytest
-
 from support import (
-    MIXTURES, PATIENCE, clean_environment, normalise, run_command, same_on_both, script_command, turns)
+    MIXTURES,
+    PATIENCE,
+    clean_environment,
+    normalise,
+    run_command,
+    same_on_both,
+    script_command,
+    turns,
+)
 
-call_graph_only = pytest.mark.skipif(sys.version_info < (3, 14), reason="call graphs are new in 3.14")
+call_graph_only = pytest.mark.skipif(
+    sys.version_info < (3, 14), reason="call graphs are new in 3.14"
+)
 
 
 async def forever():
@@ -23,6 +32,7 @@ async def forever():
 
 
 # -- from inside -------------------------------------------------------------
+
 
 def test_all_tasks_sees_tasks_of_every_kind():
     for mixture in MIXTURES:
@@ -61,6 +71,7 @@ def test_each_thread_has_its_own_current_task(impl):
         async def named():
             asyncio.current_task().set_name(name)
             await main(name)
+
         impl.run(named())
 
     threads = [threading.Thread(target=body, args=(f"thread {n}",)) for n in range(4)]
@@ -73,6 +84,7 @@ def test_each_thread_has_its_own_current_task(impl):
 
 def test_isinstance_holds_for_everything_a_loop_makes(loop, run):
     """Lessons rows 17 and 53: programs and libraries ask."""
+
     async def main():
         assert isinstance(asyncio.current_task(), asyncio.Task)
         assert isinstance(asyncio.current_task(), asyncio.Future)
@@ -104,6 +116,7 @@ def test_tasks_that_await_know_their_coroutine_chain(loop):
 
 
 # -- call graphs -------------------------------------------------------------
+
 
 def shape(graph):
     """A call graph as plain data, with task names, coroutine names and awaiters."""
@@ -162,7 +175,10 @@ def test_capture_call_graph_of_another_task_and_of_a_future():
             future = mixture.Future(loop=loop)
             tasks = [mixture.Task(outer(future), loop=loop, name=f"task {n}") for n in range(3)]
             await asyncio.sleep(0)
-            found = shape(asyncio.capture_call_graph(tasks[0])), shape(asyncio.capture_call_graph(future))
+            found = (
+                shape(asyncio.capture_call_graph(tasks[0])),
+                shape(asyncio.capture_call_graph(future)),
+            )
             future.set_result(None)
             await asyncio.gather(*tasks)
             return found, shape(asyncio.capture_call_graph(future))
@@ -239,7 +255,10 @@ def test_awaited_by_is_kept_and_cleared_as_by_asyncio():
                 pass
 
         for finish in (
-                lambda f: f.set_result(1), lambda f: f.set_exception(LookupError()), lambda f: f.cancel()):
+            lambda f: f.set_result(1),
+            lambda f: f.set_exception(LookupError()),
+            lambda f: f.cancel(),
+        ):
             future = mixture.Future(loop=loop)
             log.append(future._asyncio_awaited_by)
             tasks = [mixture.Task(waiter(future), loop=loop, name=f"waiter {n}") for n in range(3)]
@@ -301,7 +320,11 @@ class Outside:
 
     def __init__(self, impl, source=PROGRAM):
         self.child = subprocess.Popen(
-            script_command(impl, source), stdout=subprocess.PIPE, text=True, env=clean_environment())
+            script_command(impl, source),
+            stdout=subprocess.PIPE,
+            text=True,
+            env=clean_environment(),
+        )
         assert self.child.stdout.readline() == "READY\n"
 
     def look(self, command):
@@ -322,7 +345,9 @@ def outside_works():
 
     with Outside(ASYNCIO) as outside:
         result = outside.look("ps")
-    if result.returncode and re.search("ermission|ptrace|not permitted", result.stderr + result.stdout):
+    if result.returncode and re.search(
+        "ermission|ptrace|not permitted", result.stderr + result.stdout
+    ):
         pytest.skip("reading the memory of other processes is not permitted here")
     assert result.returncode == 0, result
 
@@ -346,7 +371,14 @@ def test_ps_shows_the_tasks_as_for_a_stock_process(outside_works):
 
     rows = same_on_both(scenario)
     names = {name for row in rows for name in row}
-    for expected in ("the main task", "branch", "leaf one", "leaf two", "future waiter", "task waiter"):
+    for expected in (
+        "the main task",
+        "branch",
+        "leaf one",
+        "leaf two",
+        "future waiter",
+        "task waiter",
+    ):
         assert any(expected in name for name in names), expected
 
 
@@ -357,7 +389,10 @@ def test_pstree_shows_the_tree_as_for_a_stock_process(outside_works):
             result = outside.look("pstree")
         assert (result.returncode, result.stderr) == (0, ""), result
         # The order of siblings goes by address.
-        return sorted(re.sub(r"[│├└─\s]+", " ", normalise(line)).strip() for line in result.stdout.splitlines())
+        return sorted(
+            re.sub(r"[│├└─\s]+", " ", normalise(line)).strip()
+            for line in result.stdout.splitlines()
+        )
 
     lines = same_on_both(scenario)
     assert any("leaf one" in line for line in lines)
@@ -367,13 +402,16 @@ def test_pstree_shows_the_tree_as_for_a_stock_process(outside_works):
 @call_graph_only
 def test_pstree_of_a_loop_that_has_worked_for_a_while(outside_works):
     """The fields that debuggers read must hold for tasks made from memory used before, too."""
-    source = PROGRAM.replace("    print(", """
+    source = PROGRAM.replace(
+        "    print(",
+        """
     async def quick():
         await asyncio.sleep(0)
 
     for _ in range(200):
         await asyncio.gather(*(quick() for _ in range(10)))
-    print(""")
+    print(""",
+    )
 
     def scenario(impl):
         with Outside(impl, source) as outside:
@@ -404,7 +442,7 @@ except BaseException:
 """
     with Outside(impl, source) as outside:
         # The tool may read a moving target and say so; the process must live on, and most looks must succeed.
-        results = [outside.look("ps") for _ in range(5)]
+        results = [outside.look("ps") for _ in range(3)]
         assert outside.child.poll() is None
     good = [result.stdout for result in results if result.returncode == 0]
     assert any("worker 3" in text for text in good), results

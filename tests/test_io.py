@@ -15,7 +15,6 @@ import sys
 import threading
 
 import pytest
-
 from support import HOTLOOP, PATIENCE, Contexts, outcome, same_on_both, script_output, until
 
 LIMIT = 20 * PATIENCE
@@ -92,6 +91,7 @@ class Recorder(asyncio.Protocol):
 
 # -- streams -----------------------------------------------------------------
 
+
 def test_a_stream_server_echoes_to_many_clients(run):
     async def client(where, number):
         reader, writer = await asyncio.open_connection(*where)
@@ -118,7 +118,7 @@ def test_large_data_goes_through_unharmed(run):
 
             async def send():
                 for start in range(0, len(payload), 100000):
-                    writer.write(payload[start:start + 100000])
+                    writer.write(payload[start : start + 100000])
                     await writer.drain()
                 writer.write_eof()
 
@@ -192,6 +192,7 @@ def test_a_connection_refused(run):
 
 def test_writing_after_close_never_raises(loop, run, logged):
     """Lessons row 3 (uvloop#506, #685): RuntimeError there. asyncio logs a warning after a few attempts."""
+
     async def main():
         async with serving(asyncio.start_server(echo, "127.0.0.1", 0)) as server:
             transport, protocol = await loop.create_connection(Recorder, *address(server))
@@ -214,6 +215,7 @@ def test_writing_after_close_never_raises(loop, run, logged):
 
 def test_writing_after_the_peer_left_is_reported_by_connection_lost_only(loop, run):
     """Lessons row 3."""
+
     async def main():
         left, right = socket.socketpair()
         left.setblocking(False)
@@ -230,6 +232,7 @@ def test_writing_after_the_peer_left_is_reported_by_connection_lost_only(loop, r
 
 def test_transports_are_asyncio_transports(loop, run):
     """Lessons row 32 and 28: isinstance, attributes, the real socket."""
+
     async def main():
         async with serving(asyncio.start_server(echo, "127.0.0.1", 0)) as server:
             transport, protocol = await loop.create_connection(Recorder, *address(server))
@@ -363,11 +366,13 @@ def test_abort_resets_the_connection(loop, run):
 
 def test_happy_eyeballs_and_its_keywords(run, loop):
     """Lessons row 13 (uvloop#406)."""
+
     async def main():
         async with serving(asyncio.start_server(echo, "127.0.0.1", 0)) as server:
             port = address(server)[1]
             reader, writer = await asyncio.open_connection(
-                "localhost", port, happy_eyeballs_delay=0.05, interleave=1)
+                "localhost", port, happy_eyeballs_delay=0.05, interleave=1
+            )
             await finish(writer)
         if sys.version_info >= (3, 12):
             with pytest.raises(ExceptionGroup):
@@ -377,6 +382,7 @@ def test_happy_eyeballs_and_its_keywords(run, loop):
 
 
 # -- servers -----------------------------------------------------------------
+
 
 def test_a_server_can_be_started_later_and_is_an_asyncio_server(loop, run):
     async def main():
@@ -394,6 +400,7 @@ def test_a_server_can_be_started_later_and_is_an_asyncio_server(loop, run):
 
 def test_serve_forever_ends_with_the_close_of_the_server(run):
     """Lessons row 15 (uvloop#602)."""
+
     async def main():
         server = await asyncio.start_server(echo, "127.0.0.1", 0)
         serving = asyncio.ensure_future(server.serve_forever())
@@ -431,6 +438,7 @@ def test_a_port_in_use_is_an_error(run):
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="Server.close_clients is new in 3.13")
 def test_a_server_can_close_and_abort_its_clients(loop, run):
     """Lessons row 14 (uvloop#683)."""
+
     async def main():
         for method in ("close_clients", "abort_clients"):
             server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
@@ -444,7 +452,9 @@ def test_a_server_can_close_and_abort_its_clients(loop, run):
     run(main())
 
 
-@pytest.mark.skipif(sys.version_info < (3, 13), reason="keep_alive and cleanup_socket are new in 3.13")
+@pytest.mark.skipif(
+    sys.version_info < (3, 13), reason="keep_alive and cleanup_socket are new in 3.13"
+)
 def test_servers_take_the_newer_keywords(loop, run, tmp_path):
     """Lessons rows 18 and 22."""
     path = tmp_path / "socket"
@@ -454,7 +464,9 @@ def test_servers_take_the_newer_keywords(loop, run, tmp_path):
         assert server.sockets[0].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         server.close()
         for cleanup in (True, False):
-            server = await loop.create_unix_server(asyncio.Protocol, str(path), cleanup_socket=cleanup)
+            server = await loop.create_unix_server(
+                asyncio.Protocol, str(path), cleanup_socket=cleanup
+            )
             assert path.exists()
             server.close()
             await server.wait_closed()
@@ -492,6 +504,7 @@ def test_connect_accepted_socket(loop, run):
 
 # -- the sock_* methods ------------------------------------------------------
 
+
 def test_sock_methods_on_streams(loop, run):
     async def main():
         with socket.socket() as listening:
@@ -521,8 +534,12 @@ def test_sock_methods_on_streams(loop, run):
 
 def test_sock_methods_on_datagrams(loop, run):
     """Lessons row 12 (uvloop#561)."""
+
     async def main():
-        with socket.socket(type=socket.SOCK_DGRAM) as left, socket.socket(type=socket.SOCK_DGRAM) as right:
+        with (
+            socket.socket(type=socket.SOCK_DGRAM) as left,
+            socket.socket(type=socket.SOCK_DGRAM) as right,
+        ):
             for sock in (left, right):
                 sock.setblocking(False)
                 sock.bind(("127.0.0.1", 0))
@@ -582,11 +599,14 @@ def test_blocking_sockets_are_refused_in_debug_mode(impl):
 
 # -- name resolution ---------------------------------------------------------
 
+
 def test_getaddrinfo_and_getnameinfo(loop, run):
     async def main():
         found = await loop.getaddrinfo("127.0.0.1", 80, type=socket.SOCK_STREAM)
         assert found == socket.getaddrinfo("127.0.0.1", 80, type=socket.SOCK_STREAM)
-        local = await loop.getaddrinfo("localhost", "http", family=socket.AF_INET, type=socket.SOCK_STREAM)
+        local = await loop.getaddrinfo(
+            "localhost", "http", family=socket.AF_INET, type=socket.SOCK_STREAM
+        )
         assert ("127.0.0.1", 80) in [entry[4] for entry in local]
         numeric = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
         assert await loop.getnameinfo(("127.0.0.1", 80), numeric) == ("127.0.0.1", "80")
@@ -597,6 +617,7 @@ def test_getaddrinfo_and_getnameinfo(loop, run):
 
 
 # -- datagrams ---------------------------------------------------------------
+
 
 class Datagrams(asyncio.DatagramProtocol):
     def __init__(self):
@@ -628,7 +649,9 @@ def test_datagrams_over_udp(loop, run):
             data, sender = await asyncio.wait_for(server_protocol.received.get(), LIMIT)
             assert data == b"%d" % number
             server.sendto(data + b"!", sender)
-            assert (await asyncio.wait_for(client_protocol.received.get(), LIMIT))[0] == data + b"!"
+            assert (await asyncio.wait_for(client_protocol.received.get(), LIMIT))[
+                0
+            ] == data + b"!"
         for transport, protocol in ((client, client_protocol), (server, server_protocol)):
             transport.close()
             assert await protocol.lost is None
@@ -642,7 +665,9 @@ def test_datagrams_over_unix_sockets(loop, run, tmp_path):
 
     async def main():
         first, _ = await loop.create_datagram_endpoint(Datagrams, paths[0], family=socket.AF_UNIX)
-        second, protocol = await loop.create_datagram_endpoint(Datagrams, paths[1], family=socket.AF_UNIX)
+        second, protocol = await loop.create_datagram_endpoint(
+            Datagrams, paths[1], family=socket.AF_UNIX
+        )
         first.sendto(b"unix", paths[1])
         assert await asyncio.wait_for(protocol.received.get(), LIMIT) == (b"unix", paths[0])
         first.close()
@@ -671,13 +696,15 @@ def test_a_datagram_nobody_receives_is_an_error_received(loop, run):
 
 # -- TLS ---------------------------------------------------------------------
 
+
 def test_streams_over_tls(run, server_tls, client_tls):
     payload = os.urandom(1_000_000)
 
     async def main():
         async with serving(asyncio.start_server(echo, "127.0.0.1", 0, ssl=server_tls)) as server:
             reader, writer = await asyncio.open_connection(
-                *address(server), ssl=client_tls, server_hostname="localhost")
+                *address(server), ssl=client_tls, server_hostname="localhost"
+            )
             assert writer.get_extra_info("ssl_object").version().startswith("TLS")
             sending = asyncio.ensure_future(send(writer))
             assert await reader.readexactly(len(payload)) == payload
@@ -724,7 +751,8 @@ def test_a_certificate_that_does_not_fit_is_refused(loop, run, server_tls, clien
         async with serving(asyncio.start_server(echo, "127.0.0.1", 0, ssl=server_tls)) as server:
             with pytest.raises(ssl.SSLCertVerificationError):
                 await asyncio.open_connection(
-                    *address(server), ssl=client_tls, server_hostname="example.org")
+                    *address(server), ssl=client_tls, server_hostname="example.org"
+                )
             await asyncio.sleep(0.01)
 
     run(main())
@@ -732,12 +760,14 @@ def test_a_certificate_that_does_not_fit_is_refused(loop, run, server_tls, clien
 
 # -- pipes -------------------------------------------------------------------
 
+
 def test_pipes_as_transports(loop, run):
     async def main():
         read, write = os.pipe()
         reader = asyncio.StreamReader()
         reading, _ = await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read, "rb"))
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read, "rb")
+        )
         writing, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(write, "wb"))
         writing.write(b"through the pipe\n")
         assert await reader.readline() == b"through the pipe\n"
@@ -751,13 +781,20 @@ def test_pipes_as_transports(loop, run):
 
 # -- subprocesses ------------------------------------------------------------
 
+
 def test_a_subprocess_talks_through_real_pipes(run):
     """Lessons row 25 (uvloop#505): sockets there."""
+
     async def main():
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", "import os, stat, sys; print(stat.S_ISFIFO(os.fstat(1).st_mode)); "
+            sys.executable,
+            "-c",
+            "import os, stat, sys; print(stat.S_ISFIFO(os.fstat(1).st_mode)); "
             "sys.stderr.write(sys.stdin.read()); sys.exit(3)",
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         out, err = await process.communicate(b"input")
         assert (out, err, process.returncode) == (b"True\n", b"input", 3)
 
@@ -766,7 +803,9 @@ def test_a_subprocess_talks_through_real_pipes(run):
 
 def test_a_shell_and_many_children_at_once(run):
     async def child(number):
-        process = await asyncio.create_subprocess_shell(f"echo {number}; exit {number}", stdout=subprocess.PIPE)
+        process = await asyncio.create_subprocess_shell(
+            f"echo {number}; exit {number}", stdout=subprocess.PIPE
+        )
         out, _ = await process.communicate()
         return out, process.returncode
 
@@ -791,11 +830,13 @@ def test_a_subprocess_can_be_signalled(run):
 
 def test_a_program_that_is_not_there(run):
     """Lessons row 26: no descriptor may be left by a failed start; the fixture looks."""
+
     async def main():
         for _ in range(20):
             with pytest.raises(FileNotFoundError):
                 await asyncio.create_subprocess_exec(
-                    "/nonexistent/program", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                    "/nonexistent/program", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+                )
 
     run(main())
 
@@ -803,8 +844,14 @@ def test_a_program_that_is_not_there(run):
 def test_subprocess_keywords(run, tmp_path):
     async def main():
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", "import os; print(os.getcwd(), os.environ['WORD'], os.getpgid(0) == os.getpid())",
-            stdout=subprocess.PIPE, cwd=tmp_path, env={"WORD": "set"}, start_new_session=True)
+            sys.executable,
+            "-c",
+            "import os; print(os.getcwd(), os.environ['WORD'], os.getpgid(0) == os.getpid())",
+            stdout=subprocess.PIPE,
+            cwd=tmp_path,
+            env={"WORD": "set"},
+            start_new_session=True,
+        )
         out, _ = await process.communicate()
         assert out.decode().split() == [str(tmp_path.resolve()), "set", "True"]
 
@@ -828,6 +875,7 @@ def test_a_subprocess_from_a_loop_in_another_thread(impl):
 
 
 # -- executors ---------------------------------------------------------------
+
 
 def test_run_in_executor_with_threads(loop, run):
     async def main():
@@ -875,7 +923,10 @@ def test_a_cancelled_executor_call_does_not_disturb_the_loop(loop, run):
 
 
 def test_run_in_executor_with_processes(impl):
-    assert script_output(impl, """
+    assert (
+        script_output(
+            impl,
+            """
         import concurrent.futures, multiprocessing
 
         async def main():
@@ -885,10 +936,15 @@ def test_run_in_executor_with_processes(impl):
                 print(await asyncio.gather(*(loop.run_in_executor(pool, pow, n, 2) for n in range(5))))
 
         run(main())
-        """, flags=["-W", "ignore::DeprecationWarning"]) == "[0, 1, 4, 9, 16]\n"
+        """,
+            flags=["-W", "ignore::DeprecationWarning"],
+        )
+        == "[0, 1, 4, 9, 16]\n"
+    )
 
 
 # -- sendfile ----------------------------------------------------------------
+
 
 def test_sendfile_over_a_transport(loop, run, tmp_path):
     """Lessons row 11 (uvloop#228)."""
@@ -928,7 +984,8 @@ def test_sendfile_over_tls_falls_back(loop, run, tmp_path, server_tls, client_tl
 
         async with serving(asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_tls)) as server:
             transport, protocol = await loop.create_connection(
-                Recorder, *address(server), ssl=client_tls, server_hostname="localhost")
+                Recorder, *address(server), ssl=client_tls, server_hostname="localhost"
+            )
             with path.open("rb") as file:
                 assert await loop.sendfile(transport, file) == len(payload)
             assert await asyncio.wait_for(received.get(), LIMIT) == payload
@@ -965,9 +1022,12 @@ def test_sock_sendfile(loop, run, tmp_path):
 
 # -- everything at once ------------------------------------------------------
 
+
 def test_nothing_of_asyncio_is_missing():
     """Every method of asyncio's loop is there, and none raises NotImplementedError for being absent."""
-    missing = [name for name in dir(asyncio.SelectorEventLoop) if not hasattr(HOTLOOP.EventLoop, name)]
+    missing = [
+        name for name in dir(asyncio.SelectorEventLoop) if not hasattr(HOTLOOP.EventLoop, name)
+    ]
     assert missing == []
 
 
@@ -1007,9 +1067,12 @@ def test_create_connection_checks_its_arguments_as_asyncio():
             loop = asyncio.get_running_loop()
             results = []
             for arguments, keywords in (
-                    ((), {}), (("127.0.0.1",), {"ssl": None, "server_hostname": "x"}),
-                    (("127.0.0.1", 1), {"sock": object()}), (("127.0.0.1", 1), {"bogus": 1}),
-                    (("127.0.0.1", 1), {"ssl_handshake_timeout": 1})):
+                ((), {}),
+                (("127.0.0.1",), {"ssl": None, "server_hostname": "x"}),
+                (("127.0.0.1", 1), {"sock": object()}),
+                (("127.0.0.1", 1), {"bogus": 1}),
+                (("127.0.0.1", 1), {"ssl_handshake_timeout": 1}),
+            ):
                 try:
                     await loop.create_connection(asyncio.Protocol, *arguments, **keywords)
                 except Exception as exc:
@@ -1031,6 +1094,7 @@ def test_outcome_of_closing_a_loop_with_open_transports():
         with pytest.warns(ResourceWarning, match="unclosed transport"):
             del transport
             import gc
+
             gc.collect()
         right.close()
         left.close()

@@ -3,7 +3,6 @@
 import asyncio
 import contextvars
 import functools
-import os
 import socket
 import sys
 import threading
@@ -11,10 +10,20 @@ import time
 import weakref
 
 import pytest
-
 from support import (
-    ASYNCIO, IMPLEMENTATIONS, Contexts, Logged, collect, normalise, one_turn, outcome, same_on_both, script_output,
-    turns, virtual_loop)
+    ASYNCIO,
+    IMPLEMENTATIONS,
+    Contexts,
+    Logged,
+    collect,
+    normalise,
+    one_turn,
+    outcome,
+    same_on_both,
+    script_output,
+    turns,
+    virtual_loop,
+)
 
 
 async def nothing():
@@ -22,6 +31,7 @@ async def nothing():
 
 
 # -- the order of callbacks --------------------------------------------------
+
 
 def test_callbacks_run_in_the_order_they_were_scheduled(loop):
     seen = []
@@ -86,6 +96,7 @@ def test_arguments_are_released_once_the_callback_has_run(loop):
 
 
 # -- stop and run ------------------------------------------------------------
+
 
 def test_stop_before_run_forever_runs_exactly_one_turn(loop):
     seen = []
@@ -222,7 +233,9 @@ def test_run_until_complete_refuses_what_cannot_be_awaited():
     def scenario(impl):
         loop = impl.new_event_loop()
         try:
-            return [outcome(loop.run_until_complete, bad) for bad in (None, 5, "text", nothing, loop)]
+            return [
+                outcome(loop.run_until_complete, bad) for bad in (None, 5, "text", nothing, loop)
+            ]
         finally:
             loop.close()
 
@@ -261,7 +274,9 @@ def test_run_until_complete_leaves_no_callback_on_the_future(loop):
 
 def test_a_loop_cannot_run_within_itself(impl, loop):
     if impl is ASYNCIO and sys.version_info[:3] == (3, 13, 0):
-        pytest.skip("asyncio of 3.13.0 forgets that it runs when a nested run is refused, and never stops")
+        pytest.skip(
+            "asyncio of 3.13.0 forgets that it runs when a nested run is refused, and never stops"
+        )
     errors = []
 
     def nested():
@@ -281,7 +296,9 @@ def test_a_loop_cannot_run_within_another(new_loop):
     errors = []
     loop.call_soon(lambda: errors.append(outcome(other.run_forever)))
     one_turn(loop)
-    assert errors == [("raised", RuntimeError, "Cannot run the event loop while another loop is running")]
+    assert errors == [
+        ("raised", RuntimeError, "Cannot run the event loop while another loop is running")
+    ]
     one_turn(other)
     one_turn(loop)
 
@@ -294,7 +311,8 @@ def test_loops_of_both_kinds_refuse_to_nest():
             outer.call_soon(lambda: errors.append(outcome(inner.run_forever)))
             one_turn(outer)
             assert errors == [
-                ("raised", RuntimeError, "Cannot run the event loop while another loop is running")]
+                ("raised", RuntimeError, "Cannot run the event loop while another loop is running")
+            ]
             outer.close()
             inner.close()
 
@@ -317,6 +335,7 @@ def test_each_thread_can_run_a_loop_of_its_own(impl):
 
 
 # -- closing -----------------------------------------------------------------
+
 
 def test_close_is_final_and_may_be_repeated(loop):
     assert not loop.is_closed()
@@ -459,6 +478,7 @@ def test_a_loop_may_run_in_one_thread_after_another(loop):
 
 # -- what a loop looks like --------------------------------------------------
 
+
 def test_the_repr_tells_the_state():
     def scenario(impl):
         loop = impl.new_event_loop()
@@ -504,6 +524,7 @@ def test_libraries_may_keep_attributes_on_a_loop(loop):
 
 def test_libraries_may_replace_methods_on_a_loop(loop, run):
     """Lessons row 29 (defenseclaw#654): loop.getaddrinfo = ..."""
+
     async def getaddrinfo(host, port, **options):
         return [(2, 1, 6, "", ("127.0.0.1", 7))]
 
@@ -561,6 +582,7 @@ def test_slow_callback_duration_is_an_ordinary_attribute(loop):
 
 
 # -- subclassing -------------------------------------------------------------
+
 
 def test_a_subclass_with_its_own_init_and_attributes(impl):
     class Loop(impl.EventLoop):
@@ -685,6 +707,7 @@ def test_an_overridden_exception_hook_is_called(impl):
 
 # -- exceptions --------------------------------------------------------------
 
+
 def callback_that_fails(*args):
     raise ValueError(f"failed with {args}")
 
@@ -718,8 +741,11 @@ def test_the_default_handler_logs_the_same_text(logged):
             loop.call_exception_handler({})
             loop.default_exception_handler({"message": "default", "exception": KeyError("k")})
             loop.close()
-        return log.messages(), [r.levelname for r in log.records], [
-            r.exc_info[0] if r.exc_info else None for r in log.records]
+        return (
+            log.messages(),
+            [r.levelname for r in log.records],
+            [r.exc_info[0] if r.exc_info else None for r in log.records],
+        )
 
     messages, levels, exceptions = same_on_both(scenario)
     assert "Exception in callback callback_that_fails(" in messages[0]
@@ -969,6 +995,7 @@ def test_the_exception_handler_runs_where_asyncio_runs_it():
 
 # -- task factories ----------------------------------------------------------
 
+
 def test_a_task_factory_makes_the_tasks(loop):
     class MyTask(asyncio.Task):
         pass
@@ -996,7 +1023,11 @@ def test_a_task_factory_must_be_callable():
         loop.close()
         return result
 
-    assert same_on_both(scenario) == ("raised", TypeError, "task factory must be a callable or None")
+    assert same_on_both(scenario) == (
+        "raised",
+        TypeError,
+        "task factory must be a callable or None",
+    )
 
 
 def test_a_task_factory_gets_the_same_keywords_as_from_asyncio():

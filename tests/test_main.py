@@ -7,7 +7,6 @@ import sys
 import time
 
 import pytest
-
 from support import PATIENCE, clean_environment, run_command
 
 WHICH_LOOP = """
@@ -35,6 +34,7 @@ def script(tmp_path):
         path.parent.mkdir(exist_ok=True)
         path.write_text(source)
         return path
+
     return write
 
 
@@ -47,6 +47,7 @@ def same_as_python(arguments, cwd, flags=()):
 
 
 # -- the loop ----------------------------------------------------------------
+
 
 def test_asyncio_run_inside_gives_a_hotloop(script, tmp_path):
     path = script(WHICH_LOOP)
@@ -194,9 +195,11 @@ def test_a_traceback_shows_the_script(script, tmp_path):
     assert "raise LookupError('lost')" in result.stderr
 
 
-@pytest.mark.parametrize("arguments", [
-    ["missing.py"], ["-m", "missing_module"], ["-m"], ["-c"], []],
-    ids=["script", "module", "-m alone", "-c alone", "nothing"])
+@pytest.mark.parametrize(
+    "arguments",
+    [["missing.py"], ["-m", "missing_module"], ["-m"], ["-c"], []],
+    ids=["script", "module", "-m alone", "-c alone", "nothing"],
+)
 def test_what_cannot_be_run_is_an_error(tmp_path, arguments):
     result = run_hotloop(*arguments, cwd=tmp_path)
     assert result.returncode in (1, 2)
@@ -214,8 +217,13 @@ def test_options_of_python_come_before_and_hold(script, tmp_path):
 def test_standard_input_is_the_scripts(script, tmp_path):
     path = script("print(input())\n")
     result = subprocess.run(
-        [sys.executable, "-m", "hotloop", path], input="typed\n", capture_output=True, text=True,
-        timeout=60, env=clean_environment())
+        [sys.executable, "-m", "hotloop", path],
+        input="typed\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=clean_environment(),
+    )
     assert result.stdout == "typed\n"
 
 
@@ -230,8 +238,12 @@ async def main():
 asyncio.run(main())
 """)
     child = subprocess.Popen(
-        [sys.executable, "-m", "hotloop", path], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, env=clean_environment())
+        [sys.executable, "-m", "hotloop", path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=clean_environment(),
+    )
     assert child.stdout.readline() == "READY\n"
     time.sleep(0.05)
     child.send_signal(signal.SIGINT)

@@ -8,8 +8,8 @@ exactly one order to run things in.
 import asyncio
 import sys
 
-from hypothesis import example, given, strategies as st
-
+from hypothesis import example, given
+from hypothesis import strategies as st
 from support import ASYNCIO, MIXTURES, VirtualTime, turns
 
 TICKS = 24
@@ -37,7 +37,9 @@ class Machine:
         self.log.append((self.loop.now, *what))
 
     def failed(self, loop, context):
-        if "handle" in context:  # what was never retrieved is reported whenever the collector finds it
+        if (
+            "handle" in context
+        ):  # what was never retrieved is reported whenever the collector finds it
             self.note("handler", type(context["exception"]).__name__)
 
     def delay(self, ticks):
@@ -48,14 +50,20 @@ class Machine:
     def run(self):
         self.futures = [self.mixture.Future(loop=self.loop) for _ in range(3)]
         for number, future in enumerate(self.futures):
-            future.add_done_callback(lambda f, number=number: self.note("future", number, describe(f)))
+            future.add_done_callback(
+                lambda f, number=number: self.note("future", number, describe(f))
+            )
         if self.program:
             self.spawn(0, "main")
         for _ in range(TICKS):
             turns(self.loop, TURNS_A_TICK)
             self.loop.now += 1.0
-        self.note("states", [describe(task) for task in self.tasks], [describe(f) for f in self.futures])
-        log = list(self.log)  # what tasks that will not end write at their death depends on the collector
+        self.note(
+            "states", [describe(task) for task in self.tasks], [describe(f) for f in self.futures]
+        )
+        log = list(
+            self.log
+        )  # what tasks that will not end write at their death depends on the collector
         self.close()
         return log
 
@@ -172,7 +180,9 @@ class Machine:
             self.futures[which].set_result("by timer")
 
     async def timer_cancels_task(self, ticks, which):
-        self.loop.call_later(self.delay(ticks), self.tasks[which % len(self.tasks)].cancel, "by timer")
+        self.loop.call_later(
+            self.delay(ticks), self.tasks[which % len(self.tasks)].cancel, "by timer"
+        )
 
     async def swallow(self, ticks):
         """Sleep, and refuse to be cancelled."""
@@ -211,7 +221,9 @@ class Machine:
             for task in done:
                 if not task.cancelled():
                     task.exception()
-            return sorted(task.get_name() for task in done), sorted(task.get_name() for task in pending)
+            return sorted(task.get_name() for task in done), sorted(
+                task.get_name() for task in pending
+            )
 
     async def group(self, actor):
         """One child only: a group cancels several in the order of their addresses."""
@@ -238,7 +250,9 @@ class Machine:
             self.tasks.append(self.mixture.Future(loop=self.loop))
             place = len(self.tasks) - 1
             self.tasks[place].cancel()
-            task = self.mixture.Task(self.act(name, actor), loop=self.loop, name=name, eager_start=True)
+            task = self.mixture.Task(
+                self.act(name, actor), loop=self.loop, name=name, eager_start=True
+            )
             self.tasks[place] = task
             return describe(task)
 
@@ -302,8 +316,21 @@ programs = st.lists(st.lists(steps, max_size=8), min_size=1, max_size=4)
 
 
 @given(programs)
-@example([[("spawn_", 1), ("spawn_", 2), ("sleep", 1), ("set_result", 0, "a")], [("wait_future", 0)], [("cancel", 1, "b")]])
-@example([[("gather", [1, 2, 3], False), ("sleep", 2)], [("fail", "a")], [("sleep", 3)], [("swallow", 1)]])
+@example(
+    [
+        [("spawn_", 1), ("spawn_", 2), ("sleep", 1), ("set_result", 0, "a")],
+        [("wait_future", 0)],
+        [("cancel", 1, "b")],
+    ]
+)
+@example(
+    [
+        [("gather", [1, 2, 3], False), ("sleep", 2)],
+        [("fail", "a")],
+        [("sleep", 3)],
+        [("swallow", 1)],
+    ]
+)
 @example([[("timeout", 1, 3), ("timeout", 3, 1), ("wait_for", 0, 2)]])
 @example([[("eager", 1), ("eager", 2), ("yield_", 2)], [("call_soon", "a")], [("sleep", 1)]])
 def test_a_random_program_does_the_same_everywhere(program):

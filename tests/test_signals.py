@@ -14,10 +14,17 @@ import threading
 import time
 
 import pytest
-
 from support import (
-    PATIENCE, Contexts, clean_environment, normalise, outcome, same_on_both, script_command,
-    script_output, turns)
+    PATIENCE,
+    Contexts,
+    clean_environment,
+    normalise,
+    outcome,
+    same_on_both,
+    script_command,
+    script_output,
+    turns,
+)
 
 # Far above what a right loop needs (a millisecond), far below a polling interval or a hang.
 PROMPT = 2 * PATIENCE
@@ -26,8 +33,12 @@ PROMPT = 2 * PATIENCE
 def interrupt(impl, source, *, signals=1, ready="READY"):
     """Run source, send it SIGINT once it says READY; its output and how long it lived after that."""
     child = subprocess.Popen(
-        script_command(impl, source), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=clean_environment(PYTHONUNBUFFERED="1"))
+        script_command(impl, source),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=clean_environment(PYTHONUNBUFFERED="1"),
+    )
     try:
         assert child.stdout.readline().strip() == ready
         time.sleep(0.05)  # now it is idle, or busy
@@ -228,19 +239,24 @@ def test_ctrl_c_ends_the_program_at_once(impl, source):
 
 
 def test_an_uncaught_ctrl_c_ends_the_process_as_python_does(impl):
-    output, errors, _, status = interrupt(impl, """
+    output, errors, _, status = interrupt(
+        impl,
+        """
         async def main():
             print("READY")
             await asyncio.sleep(60)
 
         run(main())
-        """)
+        """,
+    )
     assert status == -signal.SIGINT
     assert errors.rstrip().endswith("KeyboardInterrupt")
 
 
 def test_ctrl_c_under_a_runner_cancels_the_main_task_first(impl):
-    output, errors, seconds, status = interrupt(impl, """
+    output, errors, seconds, status = interrupt(
+        impl,
+        """
         async def main():
             print("READY")
             try:
@@ -254,13 +270,16 @@ def test_ctrl_c_under_a_runner_cancels_the_main_task_first(impl):
             run(main())
         except KeyboardInterrupt:
             print("interrupted")
-        """)
+        """,
+    )
     assert (output, errors, status) == ("cleaned up\ninterrupted\n", "", 0)
     assert seconds < PROMPT
 
 
 def test_a_second_ctrl_c_interrupts_a_task_that_refuses(impl):
-    output, errors, seconds, status = interrupt(impl, """
+    output, errors, seconds, status = interrupt(
+        impl,
+        """
         async def main():
             print("READY")
             while True:
@@ -276,13 +295,17 @@ def test_a_second_ctrl_c_interrupts_a_task_that_refuses(impl):
                 print("interrupted")
             import os
             os._exit(0)
-        """, signals=2)
+        """,
+        signals=2,
+    )
     assert (output, errors, status) == ("refused\ninterrupted\n", "", 0)
     assert seconds < PROMPT
 
 
 def test_a_loop_in_another_thread_leaves_ctrl_c_to_the_main_thread(impl):
-    output, errors, seconds, status = interrupt(impl, """
+    output, errors, seconds, status = interrupt(
+        impl,
+        """
         import threading
         loop = new_event_loop()
         thread = threading.Thread(target=loop.run_forever)
@@ -295,13 +318,16 @@ def test_a_loop_in_another_thread_leaves_ctrl_c_to_the_main_thread(impl):
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
-        """)
+        """,
+    )
     assert (output, errors, status) == ("interrupted\n", "", 0)
     assert seconds < PROMPT
 
 
 def test_loops_in_both_threads_and_ctrl_c(impl):
-    output, errors, seconds, status = interrupt(impl, """
+    output, errors, seconds, status = interrupt(
+        impl,
+        """
         import threading
         other = new_event_loop()
         thread = threading.Thread(target=other.run_forever)
@@ -318,13 +344,16 @@ def test_loops_in_both_threads_and_ctrl_c(impl):
         other.call_soon_threadsafe(other.stop)
         thread.join()
         other.close()
-        """)
+        """,
+    )
     assert (output, errors, status) == ("interrupted\n", "", 0)
     assert seconds < PROMPT
 
 
 def test_the_loop_works_on_after_ctrl_c(impl):
-    output, errors, _, status = interrupt(impl, """
+    output, errors, _, status = interrupt(
+        impl,
+        """
         loop = new_event_loop()
         loop.call_soon(print, "READY")
         try:
@@ -333,11 +362,13 @@ def test_the_loop_works_on_after_ctrl_c(impl):
             pass
         print(loop.run_until_complete(asyncio.sleep(0.01, "works")))
         loop.close()
-        """)
+        """,
+    )
     assert (output, errors, status) == ("works\n", "", 0)
 
 
 # -- handlers of the signal module -------------------------------------------
+
 
 @pytest.fixture
 def python_handler():
@@ -382,7 +413,9 @@ def test_a_python_handler_may_stop_the_idle_loop(loop):
     before = signal.signal(signal.SIGUSR1, lambda signum, frame: loop.stop())
     try:
         send_later(signal.SIGUSR1, 0.02)
-        timer = loop.call_later(5 * PATIENCE, lambda: pytest.fail("stop() in the handler was not noticed"))
+        timer = loop.call_later(
+            5 * PATIENCE, lambda: pytest.fail("stop() in the handler was not noticed")
+        )
         # asyncio notices stop() from a signal handler only with its wake-up descriptor set.
         loop.add_signal_handler(signal.SIGUSR2, print)
         loop.run_forever()
@@ -423,6 +456,7 @@ def test_many_signals_in_a_row(loop, python_handler):
 
 # -- add_signal_handler ------------------------------------------------------
 
+
 def test_a_signal_handler_is_called_with_its_arguments_by_the_loop(loop):
     seen = []
 
@@ -457,7 +491,14 @@ def test_a_signal_from_before_the_run_is_handled_in_it(loop):
 
 def test_every_one_of_a_few_signals_is_handled(loop):
     seen = []
-    signals = [signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD]
+    signals = [
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+        signal.SIGHUP,
+        signal.SIGTERM,
+        signal.SIGINT,
+        signal.SIGCHLD,
+    ]
 
     def handler(signum):
         seen.append(signum)
@@ -538,7 +579,8 @@ def test_wrong_handlers_are_refused_as_by_asyncio(arguments):
             signum = arguments[0]
             return (
                 outcome(loop.add_signal_handler, *arguments),
-                outcome(loop.remove_signal_handler, signum))
+                outcome(loop.remove_signal_handler, signum),
+            )
         finally:
             loop.close()
             assert signal.set_wakeup_fd(-1) == -1
@@ -551,7 +593,10 @@ def test_handlers_can_only_be_set_in_the_main_thread():
         loop = impl.new_event_loop()
         results = []
         thread = threading.Thread(
-            target=lambda: results.append(outcome(loop.add_signal_handler, signal.SIGUSR1, print)[:2]))
+            target=lambda: results.append(
+                outcome(loop.add_signal_handler, signal.SIGUSR1, print)[:2]
+            )
+        )
         thread.start()
         thread.join()
         loop.close()
@@ -563,7 +608,10 @@ def test_handlers_can_only_be_set_in_the_main_thread():
 
 def test_a_sigchld_handler_is_allowed_and_called_beside_subprocesses(impl):
     """Lessons row 24 (uvloop#409): the loop must not keep SIGCHLD for itself."""
-    assert script_output(impl, """
+    assert (
+        script_output(
+            impl,
+            """
         import signal
 
         async def main():
@@ -577,10 +625,14 @@ def test_a_sigchld_handler_is_allowed_and_called_beside_subprocesses(impl):
             print("seen")
 
         run(main())
-        """) == "0\nseen\n"
+        """,
+        )
+        == "0\nseen\n"
+    )
 
 
 # -- the wake-up descriptor --------------------------------------------------
+
 
 @pytest.fixture
 def foreign_wakeup():

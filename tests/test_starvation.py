@@ -11,13 +11,13 @@ import threading
 import time
 
 import pytest
-
 from support import PATIENCE, until
 
 LIMIT = 20 * PATIENCE
 
 
 # -- ways to keep a loop busy ------------------------------------------------
+
 
 class Busy:
     """Something that never lets the loop idle, until it is told to end."""
@@ -131,7 +131,17 @@ class ReadyWriters(Busy):
         self.rounds += 1
 
 
-KINDS = [CallSoon, ManyCallSoon, Threadsafe, ZeroTimers, PastTimers, SleepZero, PingPong, ReadyReader, ReadyWriters]
+KINDS = [
+    CallSoon,
+    ManyCallSoon,
+    Threadsafe,
+    ZeroTimers,
+    PastTimers,
+    SleepZero,
+    PingPong,
+    ReadyReader,
+    ReadyWriters,
+]
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
@@ -148,6 +158,7 @@ def busy(request, loop):
 
 
 # -- what must not starve ----------------------------------------------------
+
 
 def test_descriptors_are_served(loop, busy):
     left, right = socket.socketpair()
@@ -201,7 +212,7 @@ def test_executors_deliver(loop, busy):
     async def main():
         return [await asyncio.to_thread(pow, number, 2) for number in range(10)]
 
-    assert loop.run_until_complete(main()) == [number ** 2 for number in range(10)]
+    assert loop.run_until_complete(main()) == [number**2 for number in range(10)]
 
 
 def test_ctrl_c_is_heard(loop, busy):
@@ -256,6 +267,7 @@ def test_busy_work_goes_on_beside_a_flood_from_another_thread(loop):
     thread = threading.Thread(target=flood)
     thread.start()
     try:
+
         async def main():
             for _ in range(5):
                 await asyncio.sleep(0.001)

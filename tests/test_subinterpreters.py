@@ -3,11 +3,12 @@
 import sys
 
 import pytest
-
 from support import ASYNCIO, script_output
 
 pytestmark = pytest.mark.skipif(
-    sys.version_info < (3, 12), reason="before 3.12 asyncio itself cannot be used in several interpreters")
+    sys.version_info < (3, 12),
+    reason="before 3.12 asyncio itself cannot be used in several interpreters",
+)
 
 RUN_IN = """
 import sys

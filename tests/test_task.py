@@ -12,15 +12,25 @@ import types
 import weakref
 
 import pytest
-
 from support import (
-    ASYNCIO, HOTLOOP, MIXTURES, Contexts, collect, normalise, one_turn, outcome, same_on_both, turns)
+    ASYNCIO,
+    HOTLOOP,
+    MIXTURES,
+    Contexts,
+    collect,
+    normalise,
+    one_turn,
+    outcome,
+    same_on_both,
+    turns,
+)
 
 eager_only = pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in 3.12")
 
 
 def on_each(scenario, debug=False):
     """Compare scenario(loop, Task) over all mixtures of loops and tasks."""
+
     def with_loop(mixture):
         loop = mixture.new_event_loop()
         loop.set_debug(debug)
@@ -50,8 +60,10 @@ def yielding(value):
 @pytest.fixture
 def start(mixed_loop, Task):
     """Make a task of the mixture's kind on the mixture's loop."""
+
     def start(coro, **options):
         return Task(coro, loop=mixed_loop, **options)
+
     return start
 
 
@@ -61,6 +73,7 @@ def finish(mixed_loop):
 
 
 # -- making one --------------------------------------------------------------
+
 
 def test_a_task_is_an_asyncio_task_and_future(start, finish):
     task = start(nothing())
@@ -123,9 +136,11 @@ def test_without_any_loop_a_task_cannot_be_made(Task):
     coro.close()
 
 
-@pytest.mark.parametrize("bad", [
-    5, None, nothing, "text", (n for n in ()), iter([]), object(), [nothing]],
-    ids=["int", "None", "function", "text", "generator", "iterator", "object", "list"])
+@pytest.mark.parametrize(
+    "bad",
+    [5, None, nothing, "text", (n for n in ()), iter([]), object(), [nothing]],
+    ids=["int", "None", "function", "text", "generator", "iterator", "object", "list"],
+)
 def test_only_coroutines_are_accepted(bad):
     def scenario(loop, Task):
         result = outcome(Task, bad, loop=loop)
@@ -205,9 +220,18 @@ def test_an_uninitialised_task_refuses_as_that_of_asyncio():
     def scenario(loop, Task):
         task = Task.__new__(Task)
         return [
-            outcome(function)[:2] for function in (
-                task.done, task.cancelled, task.result, task.exception, task.get_loop,
-                lambda: task._state, lambda: task._fut_waiter, lambda: task._coro, lambda: task._must_cancel)
+            outcome(function)[:2]
+            for function in (
+                task.done,
+                task.cancelled,
+                task.result,
+                task.exception,
+                task.get_loop,
+                lambda: task._state,
+                lambda: task._fut_waiter,
+                lambda: task._coro,
+                lambda: task._must_cancel,
+            )
         ]
 
     on_each(scenario)
@@ -215,8 +239,22 @@ def test_an_uninitialised_task_refuses_as_that_of_asyncio():
 
 # -- results -----------------------------------------------------------------
 
-@pytest.mark.parametrize("value", [
-    None, 0, "text", (), (1, 2), (None, None, None), [1], ValueError("returned"), StopIteration(1)], ids=repr)
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        0,
+        "text",
+        (),
+        (1, 2),
+        (None, None, None),
+        [1],
+        ValueError("returned"),
+        StopIteration(1),
+    ],
+    ids=repr,
+)
 def test_any_value_can_be_returned(start, finish, value):
     async def main():
         return value
@@ -281,7 +319,8 @@ def test_awaiting_a_task_raises_its_exception(start, finish):
 
 @pytest.mark.parametrize("exception", [KeyboardInterrupt, SystemExit])
 def test_keyboard_interrupt_and_system_exit_leave_the_loop_and_stay_in_the_task(
-        start, mixed_loop, exception):
+    start, mixed_loop, exception
+):
     async def main():
         await asyncio.sleep(0)
         raise exception("out")
@@ -334,6 +373,7 @@ def test_what_an_exception_subclass_of_cancelled_error_comes_to():
 
 # -- what is awaited ---------------------------------------------------------
 
+
 def test_tasks_await_futures_and_tasks_of_every_kind():
     for loops in MIXTURES:
         for waiting in MIXTURES:
@@ -384,7 +424,9 @@ def test_the_order_of_wake_ups_is_that_of_asyncio():
 
         async def main():
             first, second = loop.create_future(), loop.create_future()
-            tasks = [Task(waiter(n, f), loop=loop) for n, f in enumerate((first, second, first, second))]
+            tasks = [
+                Task(waiter(n, f), loop=loop) for n, f in enumerate((first, second, first, second))
+            ]
             await asyncio.sleep(0)
             loop.call_soon(log.append, "callback before")
             second.set_result(None)
@@ -421,7 +463,14 @@ def test_done_callbacks_and_waiting_tasks_are_called_in_the_order_they_came():
         loop.run_until_complete(Task(main(), loop=loop))
         return log
 
-    assert on_each(scenario) == ["task 0", "callback 0", "task 1", "callback 1", "task 2", "callback 2"]
+    assert on_each(scenario) == [
+        "task 0",
+        "callback 0",
+        "task 1",
+        "callback 1",
+        "task 2",
+        "callback 2",
+    ]
 
 
 def test_sleep_zero_lets_all_others_run_once():
@@ -595,6 +644,7 @@ class NoLoop:
 @pytest.mark.parametrize("foreign", [NoFlag, NoCallbacks, NoLoop])
 def test_a_foreign_future_whose_parts_fail_is_reported_and_the_loop_goes_on(mixture, foreign):
     """asyncio leaves such a task pending for ever, so the loop is this test's own."""
+
     async def main():
         await yielding(foreign())
 
@@ -653,6 +703,7 @@ def test_a_long_chain_of_finished_tasks_is_freed_without_overflow(start, finish)
 
 
 # -- cancelling --------------------------------------------------------------
+
 
 def test_a_task_cancelled_before_it_began_never_runs(start, mixed_loop):
     seen = []
@@ -757,7 +808,16 @@ def test_cancelling_reaches_through_every_kind_of_awaited_thing():
                 await asyncio.wait([task])
 
         async def main():
-            for function in (inner, by_task, by_gather, by_group, by_wait_for, by_timeout, by_wait, by_shield):
+            for function in (
+                inner,
+                by_task,
+                by_gather,
+                by_group,
+                by_wait_for,
+                by_timeout,
+                by_wait,
+                by_shield,
+            ):
                 task = Task(function(function.__name__), loop=loop)
                 for _ in range(3):
                     await asyncio.sleep(0)
@@ -780,7 +840,13 @@ def test_cancelling_counts_and_uncancel_takes_back():
             await asyncio.sleep(0)
             counts = [task.cancelling()]
             counts += [task.cancel(), task.cancelling(), task.cancel(), task.cancelling()]
-            counts += [task.uncancel(), task.cancelling(), task.uncancel(), task.uncancel(), task.cancelling()]
+            counts += [
+                task.uncancel(),
+                task.cancelling(),
+                task.uncancel(),
+                task.uncancel(),
+                task.cancelling(),
+            ]
             try:
                 await task
             except asyncio.CancelledError:
@@ -851,7 +917,11 @@ def test_cancelling_after_the_awaited_future_is_done_still_cancels():
                 return "cancelled, though the result was there"
 
         log = []
-        for finish_it in (lambda f: f.set_result("result"), lambda f: f.set_exception(LookupError()), lambda f: f.cancel()):
+        for finish_it in (
+            lambda f: f.set_result("result"),
+            lambda f: f.set_exception(LookupError()),
+            lambda f: f.cancel(),
+        ):
             future = loop.create_future()
             task = Task(main(future), loop=loop)
             one_turn(loop)
@@ -914,7 +984,13 @@ def test_the_cancelled_error_chains_as_in_asyncio():
                 task.result()
             except asyncio.CancelledError as exc:
                 second = exc
-            return (first.args, type(context), context and context.args, second.args, type(second.__context__))
+            return (
+                first.args,
+                type(context),
+                context and context.args,
+                second.args,
+                type(second.__context__),
+            )
 
         return loop.run_until_complete(Task(main(), loop=loop))
 
@@ -977,6 +1053,7 @@ def test_a_cancel_of_the_awaited_thing_that_fails_comes_out(start, finish, mixed
 
 
 # -- names -------------------------------------------------------------------
+
 
 def test_a_default_name_is_task_and_a_number(start, finish):
     first, second = start(nothing()), start(nothing())
@@ -1074,8 +1151,14 @@ def test_the_context_holds_over_every_kind_of_wake_up(mixed_loop, start, finish)
     async def main():
         variable.set("mine")
         seen = []
-        for thing in (asyncio.sleep(0), asyncio.sleep(0.001), start(sleeper()), asyncio.to_thread(int),
-                      asyncio.gather(sleeper(), sleeper()), asyncio.wait_for(sleeper(), 10)):
+        for thing in (
+            asyncio.sleep(0),
+            asyncio.sleep(0.001),
+            start(sleeper()),
+            asyncio.to_thread(int),
+            asyncio.gather(sleeper(), sleeper()),
+            asyncio.wait_for(sleeper(), 10),
+        ):
             await thing
             seen.append(variable.get())
         future = mixed_loop.create_future()
@@ -1101,7 +1184,11 @@ def test_tasks_sharing_a_context_see_each_other(start, finish):
         return variable.get()
 
     async def main():
-        return (await asyncio.gather(start(reader(), context=context), start(writer(), context=context)))[0]
+        return (
+            await asyncio.gather(
+                start(reader(), context=context), start(writer(), context=context)
+            )
+        )[0]
 
     assert finish(start(main())) == "written"
 
@@ -1141,6 +1228,7 @@ def test_a_context_that_is_none_is_replaced_and_a_wrong_one_refused():
 
 
 # -- inspecting --------------------------------------------------------------
+
 
 def test_get_coro_is_the_coroutine(start, finish):
     coro = nothing()
@@ -1213,8 +1301,16 @@ def test_the_task_knows_what_it_waits_for(start, finish, mixed_loop):
     assert task._fut_waiter is None
 
 
-PRIVATE = ("_must_cancel", "_fut_waiter", "_log_destroy_pending", "_state", "_log_traceback",
-           "_asyncio_future_blocking", "_cancel_message", "_source_traceback")
+PRIVATE = (
+    "_must_cancel",
+    "_fut_waiter",
+    "_log_destroy_pending",
+    "_state",
+    "_log_traceback",
+    "_asyncio_future_blocking",
+    "_cancel_message",
+    "_source_traceback",
+)
 
 
 def test_private_attributes_in_every_state():
@@ -1222,8 +1318,10 @@ def test_private_attributes_in_every_state():
         stages = []
 
         def look(task):
-            stages.append([
-                (name, normalise(repr(getattr(task, name)))) for name in PRIVATE] + [task._loop is loop])
+            stages.append(
+                [(name, normalise(repr(getattr(task, name)))) for name in PRIVATE]
+                + [task._loop is loop]
+            )
 
         async def main():
             await asyncio.sleep(30)
@@ -1320,7 +1418,9 @@ def test_the_repr_is_that_of_asyncio(debug):
         return reprs
 
     reprs = on_each(scenario, debug)
-    assert reprs[0].startswith("<Task pending name='name of the task' coro=<named_coroutine() running at ")
+    assert reprs[0].startswith(
+        "<Task pending name='name of the task' coro=<named_coroutine() running at "
+    )
 
 
 def test_the_repr_of_a_running_task():
@@ -1334,6 +1434,7 @@ def test_the_repr_of_a_running_task():
 
 
 # -- the current task, all tasks ---------------------------------------------
+
 
 def test_the_current_task_is_the_one_that_runs(start, finish, mixed_loop):
     log = []
@@ -1464,6 +1565,7 @@ def test_a_task_stepped_while_another_is_entered_reports_it():
 
 
 # -- eager start -------------------------------------------------------------
+
 
 @eager_only
 def test_an_eager_task_that_never_waits_is_done_at_once(start, mixed_loop):
@@ -1603,7 +1705,11 @@ def test_the_repr_and_attributes_of_eager_tasks():
         async def outer():
             done = Task(nothing(), loop=loop, eager_start=True, name="done")
             pending = Task(waiting(), loop=loop, eager_start=True, name="pending")
-            texts = [normalise(repr(done)), normalise(repr(pending)), pending._fut_waiter is not None]
+            texts = [
+                normalise(repr(done)),
+                normalise(repr(pending)),
+                pending._fut_waiter is not None,
+            ]
             if sys.version_info >= (3, 12, 3):  # stock get_coro() crashes there before
                 texts.append(done.get_coro() is None)
             pending.cancel()
@@ -1649,9 +1755,12 @@ def test_an_eager_task_factory_for_tasks_of_our_own(Task, mixed_loop):
     assert log == [(True, True, "named")]
 
 
-@pytest.mark.skipif(sys.version_info < (3, 14), reason="create_task(eager_start=...) is new in 3.14")
+@pytest.mark.skipif(
+    sys.version_info < (3, 14), reason="create_task(eager_start=...) is new in 3.14"
+)
 def test_create_task_takes_eager_start(run):
     """Lessons row 16 (uvloop#746)."""
+
     async def main():
         task = asyncio.create_task(nothing(), eager_start=True)
         assert task.done()
@@ -1676,6 +1785,7 @@ def test_create_task_takes_every_keyword_of_this_python(loop, run):
 
 
 # -- subclasses --------------------------------------------------------------
+
 
 def test_a_subclass_with_its_own_init_and_attributes(Task, mixed_loop):
     class Mine(Task):
@@ -1770,6 +1880,7 @@ def test_the_overridden_set_name_of_a_subclass_is_used_as_by_asyncio():
 
 
 # -- memory and the log ------------------------------------------------------
+
 
 def test_a_task_can_be_referenced_weakly_and_goes(start, finish):
     task = start(nothing())
@@ -1947,6 +2058,7 @@ def test_a_task_never_started_on_a_closed_loop_says_so(mixture, logged):
 
 # -- evil --------------------------------------------------------------------
 
+
 class Driven(collections.abc.Coroutine):
     """A coroutine whose steps are given from outside."""
 
@@ -1983,7 +2095,9 @@ def test_a_coroutine_whose_send_clears_what_it_runs_on_is_survived(start, mixed_
     assert task is None and gone() is None
 
 
-def test_a_future_whose_callbacks_drop_the_last_reference_to_the_task_is_survived(start, mixed_loop):
+def test_a_future_whose_callbacks_drop_the_last_reference_to_the_task_is_survived(
+    start, mixed_loop
+):
     class Evil(asyncio.Future):
         def add_done_callback(self, callback, *, context=None):
             super().add_done_callback(callback, context=context)
@@ -2002,6 +2116,7 @@ def test_a_future_whose_callbacks_drop_the_last_reference_to_the_task_is_survive
 
 def test_a_cancel_that_runs_the_task_to_its_end_is_survived(start, mixed_loop):
     """The awaited thing's cancel() is Python code: here it ends the task before cancel() goes on."""
+
     class Evil(asyncio.Future):
         def cancel(self, msg=None):
             self.set_result("early")
@@ -2113,6 +2228,7 @@ def test_two_steps_of_one_coroutine_at_once_are_an_error_of_the_coroutine():
 
 # -- what is built on tasks --------------------------------------------------
 
+
 def test_the_helpers_of_asyncio_work_over_tasks_of_every_kind(start, finish):
     async def value(number, delay=0):
         await asyncio.sleep(delay)
@@ -2124,13 +2240,17 @@ def test_the_helpers_of_asyncio_work_over_tasks_of_every_kind(start, finish):
         assert await asyncio.gather(start(value(1)), start(value(2)), value(3)) == [1, 2, 3]
         results = await asyncio.gather(start(value(-1)), value(2), return_exceptions=True)
         assert [type(result) for result in results] == [ValueError, int]
-        done, pending = await asyncio.wait([start(value(1)), start(value(2, 30))], return_when="FIRST_COMPLETED")
+        done, pending = await asyncio.wait(
+            [start(value(1)), start(value(2, 30))], return_when="FIRST_COMPLETED"
+        )
         assert len(done) == len(pending) == 1
         pending.pop().cancel()
         assert await asyncio.wait_for(start(value(4)), 30) == 4
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(start(value(4, 30)), 0.001)
-        assert sorted([await first for first in asyncio.as_completed([start(value(1)), value(2)])]) == [1, 2]
+        assert sorted(
+            [await first for first in asyncio.as_completed([start(value(1)), value(2)])]
+        ) == [1, 2]
         assert await asyncio.shield(start(value(5))) == 5
         with pytest.raises(ExceptionGroup) as caught:
             async with asyncio.TaskGroup() as group:

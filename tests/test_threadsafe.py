@@ -10,7 +10,6 @@ import threading
 import time
 
 import pytest
-
 from support import IMPLEMENTATIONS, PATIENCE, Contexts, outcome, script_output, turns, until
 
 
@@ -127,7 +126,9 @@ def test_hammering_while_the_loop_runs_tasks_and_timers(loop):
 
 def test_callbacks_given_before_the_loop_runs_run_when_it_does(loop):
     seen = []
-    thread = threading.Thread(target=lambda: [loop.call_soon_threadsafe(seen.append, n) for n in range(10)])
+    thread = threading.Thread(
+        target=lambda: [loop.call_soon_threadsafe(seen.append, n) for n in range(10)]
+    )
     thread.start()
     join([thread])
     assert seen == []
@@ -208,6 +209,7 @@ def test_the_context_is_that_of_the_calling_thread(loop):
 
 # -- stopping and closing ----------------------------------------------------
 
+
 def test_stop_from_another_thread_stops_promptly_and_once(loop):
     for _ in range(50):
         thread = threading.Thread(target=loop.call_soon_threadsafe, args=(loop.stop,))
@@ -223,7 +225,9 @@ def test_stop_from_another_thread_stops_promptly_and_once(loop):
 def test_after_close_it_raises(loop):
     loop.close()
     results = []
-    thread = threading.Thread(target=lambda: results.append(outcome(loop.call_soon_threadsafe, print)))
+    thread = threading.Thread(
+        target=lambda: results.append(outcome(loop.call_soon_threadsafe, print))
+    )
     thread.start()
     join([thread])
     assert results == [("raised", RuntimeError, "Event loop is closed")]
@@ -275,6 +279,7 @@ def test_hammering_a_loop_that_is_dropped_never_crashes(impl):
 
 
 # -- run_coroutine_threadsafe and friends ------------------------------------
+
 
 def test_run_coroutine_threadsafe_returns_the_result(loop):
     async def work(number):
@@ -337,7 +342,9 @@ def test_two_loops_call_each_other(new_loop):
     async def ask():
         number = 0
         while number < 200:
-            number = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(answer(number), pong))
+            number = await asyncio.wrap_future(
+                asyncio.run_coroutine_threadsafe(answer(number), pong)
+            )
         return number
 
     with Background(pong):
@@ -350,7 +357,12 @@ def test_loops_of_both_kinds_call_each_other():
             here, there = first.new_event_loop(), second.new_event_loop()
             with Background(there):
                 future = asyncio.run_coroutine_threadsafe(asyncio.sleep(0, "answer"), there)
-                assert here.run_until_complete(asyncio.wait_for(asyncio.wrap_future(future, loop=here), 20)) == "answer"
+                assert (
+                    here.run_until_complete(
+                        asyncio.wait_for(asyncio.wrap_future(future, loop=here), 20)
+                    )
+                    == "answer"
+                )
             here.close()
             there.close()
 
@@ -358,7 +370,9 @@ def test_loops_of_both_kinds_call_each_other():
 def test_a_future_set_in_the_right_thread_wakes_the_task(loop):
     async def main():
         future = loop.create_future()
-        threading.Thread(target=loop.call_soon_threadsafe, args=(future.set_result, "from afar")).start()
+        threading.Thread(
+            target=loop.call_soon_threadsafe, args=(future.set_result, "from afar")
+        ).start()
         return await future
 
     for _ in range(100):
@@ -368,11 +382,15 @@ def test_a_future_set_in_the_right_thread_wakes_the_task(loop):
 def test_to_thread_and_executors_give_their_results(run):
     async def main():
         loop = asyncio.get_running_loop()
-        results = await asyncio.gather(*(asyncio.to_thread(pow, number, 2) for number in range(100)))
-        assert results == [number ** 2 for number in range(100)]
+        results = await asyncio.gather(
+            *(asyncio.to_thread(pow, number, 2) for number in range(100))
+        )
+        assert results == [number**2 for number in range(100)]
         with concurrent.futures.ThreadPoolExecutor(3) as pool:
-            results = await asyncio.gather(*(loop.run_in_executor(pool, pow, n, 3) for n in range(100)))
-        assert results == [number ** 3 for number in range(100)]
+            results = await asyncio.gather(
+                *(loop.run_in_executor(pool, pow, n, 3) for n in range(100))
+            )
+        assert results == [number**3 for number in range(100)]
         with pytest.raises(ZeroDivisionError):
             await asyncio.to_thread(divmod, 1, 0)
 

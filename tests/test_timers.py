@@ -8,10 +8,18 @@ import time
 import weakref
 
 import pytest
-from hypothesis import given, strategies as st
-
+from hypothesis import given
+from hypothesis import strategies as st
 from support import (
-    HOTLOOP, IMPLEMENTATIONS, Contexts, collect, outcome, same_on_both, turns, virtual_loop)
+    HOTLOOP,
+    IMPLEMENTATIONS,
+    Contexts,
+    collect,
+    outcome,
+    same_on_both,
+    turns,
+    virtual_loop,
+)
 
 
 def run_for(loop, seconds):
@@ -20,6 +28,7 @@ def run_for(loop, seconds):
 
 
 # -- order -------------------------------------------------------------------
+
 
 def test_timers_fire_in_the_order_of_their_deadlines(loop):
     seen = []
@@ -96,7 +105,9 @@ def test_timers_cancelled_among_thousands_do_not_fire_and_the_rest_keep_order(lo
     seen = []
     dice = random.Random(3)
     start = loop.time()
-    timers = [loop.call_at(start + dice.random() * 0.03, lambda n=n: seen.append(n)) for n in range(5000)]
+    timers = [
+        loop.call_at(start + dice.random() * 0.03, lambda n=n: seen.append(n)) for n in range(5000)
+    ]
     kept = [(timer.when(), number) for number, timer in enumerate(timers) if number % 3 == 0]
     doomed = [timer for number, timer in enumerate(timers) if number % 3]
     dice.shuffle(doomed)
@@ -107,11 +118,14 @@ def test_timers_cancelled_among_thousands_do_not_fire_and_the_rest_keep_order(lo
 
 
 # A program is a list of steps: schedule at a distinct time, cancel the nth timer, or let time pass.
-steps = st.lists(st.one_of(
-    st.tuples(st.just("schedule"), st.integers(-5, 40)),
-    st.tuples(st.just("cancel"), st.integers(0, 30)),
-    st.tuples(st.just("advance"), st.integers(0, 15)),
-), max_size=40)
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("schedule"), st.integers(-5, 40)),
+        st.tuples(st.just("cancel"), st.integers(0, 30)),
+        st.tuples(st.just("advance"), st.integers(0, 15)),
+    ),
+    max_size=40,
+)
 
 
 @given(steps)
@@ -142,7 +156,10 @@ def test_any_mixture_of_scheduling_and_cancelling_matches_a_simple_model(program
 
 # -- time --------------------------------------------------------------------
 
-@pytest.mark.parametrize("delay", [0.0001, 0.0002, 0.0005, 0.001, 0.0015, 0.003, 0.01, 0.021, 0.05])
+
+@pytest.mark.parametrize(
+    "delay", [0.0001, 0.0002, 0.0005, 0.001, 0.0015, 0.003, 0.01, 0.021, 0.05]
+)
 def test_timers_are_never_early(loop, delay):
     """Lessons row 47 (uvloop#739, #233): uvloop fires up to a millisecond early."""
     fired = []
@@ -165,6 +182,7 @@ def test_sleeps_last_as_long_as_they_should(loop, run, delay):
 
 def test_many_sub_millisecond_sleeps_end_in_time(run):
     """A loop that rounded each up to a millisecond and more would still pass; one that lost a wake-up not."""
+
     async def main():
         for _ in range(200):
             await asyncio.sleep(0.0002)
@@ -242,21 +260,36 @@ def test_timers_of_two_loops_do_not_meet(new_loop):
 # -- odd deadlines -----------------------------------------------------------
 
 ODD_DELAYS = {
-    "inf": math.inf, "minus inf": -math.inf, "huge": 1e300, "minus huge": -1e300,
-    "a year": 365 * 86400, "int 0": 0, "True": True, "False": False, "minus one": -1,
-    "tiny": 5e-324, "fraction": fractions.Fraction(-1, 3), "just over 2**31 ms": 2147484, "2**63 ns": 2.0**63 / 1e9,
-    "2**64 ns": 2.0**64 / 1e9, "2**64 s": 2**64,
+    "inf": math.inf,
+    "minus inf": -math.inf,
+    "huge": 1e300,
+    "minus huge": -1e300,
+    "a year": 365 * 86400,
+    "int 0": 0,
+    "True": True,
+    "False": False,
+    "minus one": -1,
+    "tiny": 5e-324,
+    "fraction": fractions.Fraction(-1, 3),
+    "just over 2**31 ms": 2147484,
+    "2**63 ns": 2.0**63 / 1e9,
+    "2**64 ns": 2.0**64 / 1e9,
+    "2**64 s": 2**64,
 }
 
 
 @pytest.mark.parametrize("delay", ODD_DELAYS.values(), ids=ODD_DELAYS)
 def test_odd_delays_behave_as_on_asyncio(delay):
     """Lessons row 47 (rloop#40, talyn BUG-251): huge and infinite delays."""
+
     def scenario(impl):
         loop = impl.new_event_loop()
         seen = []
         try:
-            timers = [loop.call_later(delay, seen.append, "later"), loop.call_at(delay, seen.append, "at")]
+            timers = [
+                loop.call_later(delay, seen.append, "later"),
+                loop.call_at(delay, seen.append, "at"),
+            ]
             run_for(loop, 0.005)
             return sorted(seen), [math.isinf(timer.when()) for timer in timers]
         finally:
@@ -292,7 +325,11 @@ def test_a_timer_that_never_fires_does_not_keep_others_from_firing(loop):
 
 
 BAD_DELAYS = {
-    "None": None, "text": "1", "list": [1], "object": object(), "too large an integer": 10**400,
+    "None": None,
+    "text": "1",
+    "list": [1],
+    "object": object(),
+    "too large an integer": 10**400,
 }
 
 
@@ -317,7 +354,9 @@ def test_the_messages_for_a_missing_time_are_those_of_asyncio():
             loop.close()
 
     assert same_on_both(scenario) == [
-        ("raised", TypeError, "delay must not be None"), ("raised", TypeError, "when cannot be None")]
+        ("raised", TypeError, "delay must not be None"),
+        ("raised", TypeError, "when cannot be None"),
+    ]
 
 
 def test_a_refused_delay_leaves_nothing_behind(loop):
@@ -336,6 +375,7 @@ def test_a_refused_delay_leaves_nothing_behind(loop):
 
 
 # -- cancelling --------------------------------------------------------------
+
 
 def test_a_cancelled_timer_does_not_fire(loop):
     seen = []
@@ -432,6 +472,7 @@ def test_a_clock_that_raises_is_an_error_of_the_call(impl):
 
 
 # -- timeouts of asyncio on top ----------------------------------------------
+
 
 def test_timeouts_are_not_early(loop, run):
     async def main():

@@ -10,7 +10,6 @@ import time
 import weakref
 
 import pytest
-
 from support import Contexts, collect, outcome, same_on_both, turns, until
 
 
@@ -44,10 +43,13 @@ def run_until_stopped(loop, limit=20):
 
 # -- reading -----------------------------------------------------------------
 
+
 def test_a_reader_is_called_when_there_is_something_to_read(loop, pair):
     left, right = pair
     seen = []
-    loop.add_reader(left, lambda *args: (seen.append((args, left.recv(10))), loop.stop()), 1, "two")
+    loop.add_reader(
+        left, lambda *args: (seen.append((args, left.recv(10))), loop.stop()), 1, "two"
+    )
     loop.call_later(0.005, right.send, b"hello")
     run_until_stopped(loop)
     assert seen == [((1, "two"), b"hello")]
@@ -131,6 +133,7 @@ def test_two_readers_do_not_meet(loop):
 
 # -- writing -----------------------------------------------------------------
 
+
 def test_a_writer_is_called_while_there_is_room(loop, pair):
     left, _ = pair
     seen = []
@@ -213,8 +216,12 @@ def test_a_reader_may_remove_the_writer_that_is_ready_too(loop, pair):
     left, right = pair
     log = []
     right.send(b"x")
-    loop.add_reader(left, lambda: (log.append("reader"), loop.remove_reader(left), loop.remove_writer(left)))
-    loop.add_writer(left, lambda: (log.append("writer"), loop.remove_reader(left), loop.remove_writer(left)))
+    loop.add_reader(
+        left, lambda: (log.append("reader"), loop.remove_reader(left), loop.remove_writer(left))
+    )
+    loop.add_writer(
+        left, lambda: (log.append("writer"), loop.remove_reader(left), loop.remove_writer(left))
+    )
     loop.call_later(0.01, loop.stop)
     loop.run_forever()
     assert len(log) == 1
@@ -250,23 +257,41 @@ def test_the_peer_hanging_up_wakes_a_writer(loop, pipe):
 
 # -- results and errors ------------------------------------------------------
 
+
 def test_what_the_methods_return():
     def scenario(impl):
         loop = impl.new_event_loop()
         left, right = socket.socketpair()
         with left, right:
             results = [
-                loop.remove_reader(left), loop.remove_writer(left),
-                loop.add_reader(left, print), loop.add_reader(left, print),
-                loop.remove_writer(left), loop.remove_reader(left), loop.remove_reader(left),
-                loop.add_writer(left, print), loop.remove_reader(left), loop.remove_writer(left),
+                loop.remove_reader(left),
+                loop.remove_writer(left),
+                loop.add_reader(left, print),
+                loop.add_reader(left, print),
+                loop.remove_writer(left),
+                loop.remove_reader(left),
+                loop.remove_reader(left),
+                loop.add_writer(left, print),
+                loop.remove_reader(left),
+                loop.remove_writer(left),
                 loop.remove_writer(left),
             ]
         loop.close()
         return results
 
     assert same_on_both(scenario) == [
-        False, False, None, None, False, True, False, None, False, True, False]
+        False,
+        False,
+        None,
+        None,
+        False,
+        True,
+        False,
+        None,
+        False,
+        True,
+        False,
+    ]
 
 
 class WithFileno:
@@ -326,6 +351,7 @@ def test_a_descriptor_closed_already_is_refused(loop, pipe):
 
 def test_a_regular_file_is_refused_by_both(loop):
     """epoll says EPERM: a file is always ready."""
+
     def scenario(impl):
         loop = impl.new_event_loop()
         try:
@@ -378,6 +404,7 @@ def test_any_object_with_fileno_will_do(loop, pair):
 
 
 # -- registering again, closing, using numbers again -------------------------
+
 
 def test_adding_again_replaces_the_callback(loop, pair):
     left, right = pair
@@ -583,7 +610,9 @@ def test_the_blocking_mode_of_a_descriptor_is_left_alone(loop, pipe, pair):
     seen = []
     for fd in (read, write, left.fileno()):
         assert os.get_blocking(fd)
-        loop.add_reader(fd, seen.append, fd) if fd != write else loop.add_writer(fd, seen.append, fd)
+        loop.add_reader(fd, seen.append, fd) if fd != write else loop.add_writer(
+            fd, seen.append, fd
+        )
         turns(loop, 2)
         assert os.get_blocking(fd)
         loop.remove_reader(fd) if fd != write else loop.remove_writer(fd)
@@ -605,6 +634,7 @@ def test_removal_takes_effect_at_once(loop, pair):
 
 
 # -- errors in callbacks, transports -----------------------------------------
+
 
 def test_a_failing_reader_is_reported_and_stays(loop, pair):
     left, right = pair
@@ -652,8 +682,11 @@ def test_the_descriptor_of_a_transport_is_refused(loop, run):
                 number = transport.get_extra_info("socket").fileno()
                 results = []
                 for method, arguments in (
-                        (loop.add_reader, (print,)), (loop.add_writer, (print,)),
-                        (loop.remove_reader, ()), (loop.remove_writer, ())):
+                    (loop.add_reader, (print,)),
+                    (loop.add_writer, (print,)),
+                    (loop.remove_reader, ()),
+                    (loop.remove_writer, ()),
+                ):
                     result = outcome(method, number, *arguments)
                     results.append((result[1], result[2].split(" is used by ")[0].split()[0]))
                 transport.close()
