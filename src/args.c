@@ -79,11 +79,11 @@ hl_parse(const HLParameters *parameters, PyObject *const *args, Py_ssize_t nargs
 }
 
 int
-hl_parse_init(const HLParameters *parameters, PyObject *args, PyObject *kwargs,
-              PyObject **values)
+hl_parse_init(const HLParameters *parameters, PyObject *args, PyObject *kwargs, PyObject **values)
 {
     if (store_positional(parameters, ((PyTupleObject *)args)->ob_item, PyTuple_GET_SIZE(args),
-                         values) < 0) {
+                         values)
+        < 0) {
         return -1;
     }
     PyObject *name, *value;
@@ -105,8 +105,8 @@ hl_parse_context(HLState *st, const char *function, PyObject *const *args, Py_ss
     for (Py_ssize_t i = 0; i < nkeywords; i++) {
         PyObject *name = PyTuple_GET_ITEM(kwnames, i);
         if (name != st->name.context && PyUnicode_Compare(name, st->name.context) != 0) {
-            PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'",
-                         function, name);
+            PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'", function,
+                         name);
             return -1;
         }
         *context = args[nargs + i] == Py_None ? NULL : args[nargs + i];

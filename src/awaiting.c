@@ -7,8 +7,8 @@
 
 typedef struct {
     PyObject_HEAD
-    HLState *st;          /* borrowed */
-    PyObject *future;     /* owned, NULL once exhausted */
+    HLState *st;      /* borrowed */
+    PyObject *future; /* owned, NULL once exhausted */
 } AwaitIterator;
 
 PyObject *
@@ -125,8 +125,9 @@ raise_thrown(PyObject *type, PyObject *value, PyObject *tb)
         exc = Py_NewRef(type);
     }
     else {
-        PyErr_SetString(PyExc_TypeError,
-                        "exceptions must be classes deriving BaseException or instances of such a class");
+        PyErr_SetString(
+            PyExc_TypeError,
+            "exceptions must be classes deriving BaseException or instances of such a class");
         return;
     }
     if (exc == NULL) {
@@ -151,7 +152,9 @@ iterator_throw(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
     if (nargs > 1
         && PyErr_WarnEx(PyExc_DeprecationWarning,
                         "the (type, exc, tb) signature of throw() is deprecated, "
-                        "use the single-arg signature instead.", 1) < 0) {
+                        "use the single-arg signature instead.",
+                        1)
+               < 0) {
         return NULL;
     }
 #endif
@@ -221,7 +224,9 @@ static PyType_Slot iterator_slots[] = {
 };
 
 static PyType_Spec iterator_spec = {
-    "hotloop._core.FutureIter", sizeof(AwaitIterator), 0,
+    "hotloop._core.FutureIter",
+    sizeof(AwaitIterator),
+    0,
     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     iterator_slots,
 };

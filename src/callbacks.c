@@ -38,8 +38,9 @@ wake_by_name(PyObject *self, PyObject *task)
     return rc;
 }
 
-int
-hl_future_call_soon(PyObject *self, PyObject *callback, PyObject *context)
+/* Push one done-callback to the loop: a waiting task, or callback(future). */
+static int
+future_call_soon(PyObject *self, PyObject *callback, PyObject *context)
 {
     HLFuture *f = hl_future(self);
     HLLoop *loop = (HLLoop *)f->loop;
@@ -70,14 +71,15 @@ hl_future_schedule_callbacks(PyObject *self)
     f->callback0 = f->context0 = f->callbacks = NULL;
     int rc = 0;
     if (callback0 != NULL) {
-        rc = hl_future_call_soon(self, callback0, context0);
+        rc = future_call_soon(self, callback0, context0);
         Py_DECREF(callback0);
         Py_XDECREF(context0);
     }
     for (Py_ssize_t i = 0; rc == 0 && callbacks != NULL && i < PyList_GET_SIZE(callbacks); i++) {
         PyObject *pair = PyList_GET_ITEM(callbacks, i);
         PyObject *context = PyTuple_GET_ITEM(pair, 1);
-        rc = hl_future_call_soon(self, PyTuple_GET_ITEM(pair, 0), context == Py_None ? NULL : context);
+        rc = future_call_soon(self, PyTuple_GET_ITEM(pair, 0),
+                              context == Py_None ? NULL : context);
     }
     Py_XDECREF(callbacks);
     return rc;
@@ -88,7 +90,7 @@ hl_future_add_callback(PyObject *self, PyObject *callback, PyObject *context)
 {
     HLFuture *f = hl_future(self);
     if (f->state != HL_PENDING) {
-        return hl_future_call_soon(self, callback, context);
+        return future_call_soon(self, callback, context);
     }
     if (f->callback0 == NULL && f->callbacks == NULL) {
         f->callback0 = Py_NewRef(callback);
@@ -115,7 +117,8 @@ hl_future_add_done_callback(PyObject *self, PyObject *const *args, Py_ssize_t na
     PyObject *context;
     if (nargs != 1) {
         return PyErr_Format(PyExc_TypeError,
-                            "add_done_callback() takes exactly 1 positional argument (%zd given)", nargs);
+                            "add_done_callback() takes exactly 1 positional argument (%zd given)",
+                            nargs);
     }
     if (hl_future_ensure_alive(f) < 0
         || hl_parse_context(f->st, "add_done_callback", args, nargs, kwnames, &context) < 0) {
@@ -185,12 +188,14 @@ remove_from_list(HLFuture *f, PyObject *wanted)
     for (Py_ssize_t i = 0; copy != NULL && i < PyList_GET_SIZE(copy); i++) {
         PyObject *pair = PyList_GET_ITEM(copy, i);
         PyObject *context = PyTuple_GET_ITEM(pair, 1);
-        int equal = slot_equals(PyTuple_GET_ITEM(pair, 0), context == Py_None ? NULL : context, wanted);
+        int equal = slot_equals(PyTuple_GET_ITEM(pair, 0), context == Py_None ? NULL : context,
+                                wanted);
         if (equal < 0) {
             Py_CLEAR(copy);
             return -1;
         }
-        for (Py_ssize_t j = 0; equal && f->callbacks != NULL && j < PyList_GET_SIZE(f->callbacks); j++) {
+        for (Py_ssize_t j = 0; equal && f->callbacks != NULL && j < PyList_GET_SIZE(f->callbacks);
+             j++) {
             if (PyList_GET_ITEM(f->callbacks, j) == pair) {
                 if (PyList_SetSlice(f->callbacks, j, j + 1, NULL) < 0) {
                     Py_CLEAR(copy);
@@ -249,7 +254,8 @@ hl_future_get_callbacks(PyObject *self, void *Py_UNUSED(closure))
     if (rc == 0 && f->callback0 != NULL) {
         rc = append_shown(list, f->callback0, f->context0);
     }
-    for (Py_ssize_t i = 0; rc == 0 && f->callbacks != NULL && i < PyList_GET_SIZE(f->callbacks); i++) {
+    for (Py_ssize_t i = 0; rc == 0 && f->callbacks != NULL && i < PyList_GET_SIZE(f->callbacks);
+         i++) {
         PyObject *pair = PyList_GET_ITEM(f->callbacks, i);
         PyObject *context = PyTuple_GET_ITEM(pair, 1);
         rc = append_shown(list, PyTuple_GET_ITEM(pair, 0), context == Py_None ? NULL : context);

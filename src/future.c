@@ -116,7 +116,8 @@ future_tp_init(PyObject *self, PyObject *args, PyObject *kwargs)
     }
 #if PY_VERSION_HEX >= 0x030F0000
     if (hl_future(self)->loop != NULL) {
-        PyErr_Format(PyExc_RuntimeError, "%s object is already initialized", Py_TYPE(self)->tp_name);
+        PyErr_Format(PyExc_RuntimeError, "%s object is already initialized",
+                     Py_TYPE(self)->tp_name);
         return -1;
     }
 #endif
@@ -142,7 +143,8 @@ hl_future_set_result(PyObject *self, PyObject *result)
 static PyObject *
 refuse_stop_iteration(PyObject *exc)
 {
-    const char *text = "StopIteration interacts badly with generators and cannot be raised into a Future";
+    const char *text =
+        "StopIteration interacts badly with generators and cannot be raised into a Future";
     PyObject *wrapper = NULL;
     if (Py_Version < 0x030B0800 || (Py_Version >= 0x030C0000 && Py_Version < 0x030C0200)) {
         PyErr_SetString(PyExc_TypeError, text);
@@ -222,7 +224,8 @@ hl_future_outcome(PyObject *self, PyObject **exc)
     HLFuture *f = hl_future(self);
     *exc = NULL;
     if (f->state == HL_PENDING) {
-        PyErr_SetString(f->st->InvalidStateError, f->loop != NULL ? "Result is not set." : not_initialized);
+        PyErr_SetString(f->st->InvalidStateError,
+                        f->loop != NULL ? "Result is not set." : not_initialized);
         return -1;
     }
     if (f->state == HL_CANCELLED) {
@@ -477,7 +480,7 @@ future_tp_traverse(PyObject *self, visitproc visit, void *arg)
 {
     HLFuture *f = hl_future(self);
     if (f->st == NULL) {
-        return 0;                             /* between tp_alloc and the first assignment */
+        return 0; /* between tp_alloc and the first assignment */
     }
     int rc = hl_future_traverse_payload(self, visit, arg);
     return rc != 0 ? rc : ((PyTypeObject *)f->st->StockFuture)->tp_traverse(self, visit, arg);
@@ -502,8 +505,9 @@ hl_future_finalize(PyObject *self)
     PyObject *pending = hl_take_exception();
     PyObject *exc = Py_NewRef(f->exception);
     PyObject *name = PyType_GetName(Py_TYPE(self));
-    PyObject *message =
-        name != NULL ? PyUnicode_FromFormat("%U exception was never retrieved", name) : NULL;
+    PyObject *message = name != NULL
+                            ? PyUnicode_FromFormat("%U exception was never retrieved", name)
+                            : NULL;
     if (message == NULL
         || hl_report(f->st, f->loop, message, exc, "future", self, f->source_traceback) < 0) {
         PyErr_WriteUnraisable(self);
@@ -519,9 +523,10 @@ hl_future_keep(PyObject *self, HLFreeList *list, void (*clear_payload)(PyObject 
 {
     HLFuture *f = hl_future(self);
     HLState *st = f->st;
-    if (Py_TYPE(self) != (f->is_task ? st->TaskType : st->FutureType) || list->length >= HL_FREE_MAX
-        || f->log_traceback || (f->is_task && f->state == HL_PENDING)
-        || PyObject_GC_IsFinalized(self) || hl_awaited_by_any(st, self)) {
+    if (Py_TYPE(self) != (f->is_task ? st->TaskType : st->FutureType)
+        || list->length >= HL_FREE_MAX || f->log_traceback
+        || (f->is_task && f->state == HL_PENDING) || PyObject_GC_IsFinalized(self)
+        || hl_awaited_by_any(st, self)) {
         return false;
     }
     PyObject_GC_UnTrack(self);
@@ -550,7 +555,7 @@ future_tp_dealloc(PyObject *self)
     PyObject_GC_Track(self);
     ((PyTypeObject *)st->StockFuture)->tp_dealloc(self);
 #if PY_VERSION_HEX < 0x030C0000
-    Py_DECREF(type);              /* the static base type of 3.11 leaves that to its subtypes */
+    Py_DECREF(type); /* the static base type of 3.11 leaves that to its subtypes */
 #endif
 }
 
@@ -607,7 +612,8 @@ PyGetSetDef hl_future_getset[] = {
 };
 
 static PyType_Slot future_slots[] = {
-    {Py_tp_doc, "Future(*, loop=None)\n--\n\nThe result of something not yet done; see asyncio.Future."},
+    {Py_tp_doc,
+     "Future(*, loop=None)\n--\n\nThe result of something not yet done; see asyncio.Future."},
     {Py_tp_new, hl_future_tp_new},
     {Py_tp_init, future_tp_init},
     {Py_tp_repr, hl_future_repr},

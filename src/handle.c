@@ -91,7 +91,8 @@ is_crowded(PyObject *loop, HLState *st)
 {
     HLLoop *ours = (HLLoop *)loop;
     return hl_is_loop(st, loop)
-           && (ours->ready.length + ours->timers.length >= 128 || !hl_inbox_is_empty(&ours->inbox));
+           && (ours->ready.length + ours->timers.length >= 128
+               || !hl_inbox_is_empty(&ours->inbox));
 }
 
 PyObject *
@@ -136,7 +137,7 @@ hl_handle_context(HLHandle *h)
 
 int
 hl_handle_fill(HLState *st, PyObject *self, PyObject *loop, PyObject *callback,
-            PyObject *const *args, Py_ssize_t nargs, PyObject *context, bool debug)
+               PyObject *const *args, Py_ssize_t nargs, PyObject *context, bool debug)
 {
     HLHandle *h = hl_handle(self);
     h->st = st;
@@ -165,7 +166,9 @@ static PyObject *
 handle_finish(HLLoop *loop, PyObject *self, PyObject *callback, PyObject *const *args,
               Py_ssize_t nargs, PyObject *context)
 {
-    if (hl_handle_fill(loop->st, self, (PyObject *)loop, callback, args, nargs, context, loop->debug) < 0) {
+    if (hl_handle_fill(loop->st, self, (PyObject *)loop, callback, args, nargs, context,
+                       loop->debug)
+        < 0) {
         Py_DECREF(self);
         return NULL;
     }
@@ -253,7 +256,8 @@ handle_failure_message(HLHandle *h)
     }
     if (st->format_takes_debug) {
         int debug = hl_loop_is_debug(st, h->loop);
-        kwargs = debug < 0 ? NULL : Py_BuildValue("{OO}", st->name.debug, debug ? Py_True : Py_False);
+        kwargs = debug < 0 ? NULL
+                           : Py_BuildValue("{OO}", st->name.debug, debug ? Py_True : Py_False);
         if (kwargs == NULL) {
             goto done;
         }
@@ -283,9 +287,9 @@ handle_report_failure(PyObject *self)
         PyErr_Clear();
         message = PyUnicode_FromString("Exception in callback");
     }
-    int rc = message == NULL ? -1
-                             : hl_report(h->st, h->loop, message, exc, "handle", self,
-                                         h->source_traceback);
+    int rc = message == NULL
+                 ? -1
+                 : hl_report(h->st, h->loop, message, exc, "handle", self, h->source_traceback);
     Py_XDECREF(message);
     Py_DECREF(exc);
     return rc;
@@ -444,7 +448,8 @@ hl_handle_cancel(PyObject *self)
             hl_loop_forget_timer((HLLoop *)h->loop, self);
         }
         else {
-            PyObject *told = PyObject_CallMethodOneArg(h->loop, h->st->name._timer_handle_cancelled, self);
+            PyObject *told = PyObject_CallMethodOneArg(h->loop,
+                                                       h->st->name._timer_handle_cancelled, self);
             rc = told != NULL ? 0 : -1;
             Py_XDECREF(told);
         }

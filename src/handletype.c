@@ -125,7 +125,8 @@ timer_handle_get_scheduled(PyObject *self, void *Py_UNUSED(closure))
 
 static const char *const handle_parameter_names[] = {"callback", "args", "loop", "context", NULL};
 static const HLParameters handle_parameters = {"Handle", handle_parameter_names, 4, 3};
-static const char *const timer_parameter_names[] = {"when", "callback", "args", "loop", "context", NULL};
+static const char *const timer_parameter_names[] = {"when", "callback", "args",
+                                                    "loop", "context",  NULL};
 static const HLParameters timer_parameters = {"TimerHandle", timer_parameter_names, 5, 4};
 
 static int handle_tp_clear(PyObject *self);
@@ -145,7 +146,7 @@ handle_init(PyObject *self, PyObject **values)
     hl_handle(self)->when = when;
     PyObject *context = values[3] == Py_None ? NULL : values[3];
     int rc = hl_handle_fill(st, self, values[2], values[0], ((PyTupleObject *)args)->ob_item,
-                         PyTuple_GET_SIZE(args), context, true);
+                            PyTuple_GET_SIZE(args), context, true);
     Py_DECREF(args);
     return rc;
 }
@@ -258,15 +259,14 @@ handle_tp_dealloc(PyObject *self)
 
 static PyMethodDef handle_methods[] = {
     HANDLE_METHODS,
-    HANDLE_GET_CONTEXT
-    {NULL, NULL, 0, NULL},
+    HANDLE_GET_CONTEXT{NULL, NULL, 0, NULL},
 };
 
 static PyMethodDef timer_handle_methods[] = {
     HANDLE_METHODS,
-    HANDLE_GET_CONTEXT
-    {"when", timer_handle_when, METH_NOARGS,
-     "when($self, /)\n--\n\nReturn the scheduled time, in seconds of loop.time()."},
+    HANDLE_GET_CONTEXT{
+        "when", timer_handle_when, METH_NOARGS,
+        "when($self, /)\n--\n\nReturn the scheduled time, in seconds of loop.time()."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -313,12 +313,13 @@ hl_handle_setup(PyObject *module, HLState *st)
     PyType_Spec handle_spec = {"hotloop.Handle", size, 0, flags, handle_slots};
     PyType_Spec timer_spec = {"hotloop.TimerHandle", size, 0, flags, timer_handle_slots};
 
-    st->HandleType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &handle_spec, st->StockHandle);
+    st->HandleType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &handle_spec,
+                                                              st->StockHandle);
     if (st->HandleType == NULL) {
         return -1;
     }
-    st->TimerHandleType =
-        (PyTypeObject *)PyType_FromModuleAndSpec(module, &timer_spec, st->StockTimerHandle);
+    st->TimerHandleType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &timer_spec,
+                                                                   st->StockTimerHandle);
     if (st->TimerHandleType == NULL || PyModule_AddType(module, st->HandleType) < 0) {
         return -1;
     }

@@ -22,20 +22,20 @@ typedef struct HLWatch HLWatch;
 #define HL_INLINE_ARGS 3
 
 typedef struct {
-    HLState *st;                          /* borrowed: lives as long as our types */
-    PyObject *loop;                       /* owned */
-    PyObject *callback;                   /* owned, NULL once cancelled */
-    PyObject *context;                    /* owned, or NULL for an empty one */
+    HLState *st;                           /* borrowed: lives as long as our types */
+    PyObject *loop;                        /* owned */
+    PyObject *callback;                    /* owned, NULL once cancelled */
+    PyObject *context;                     /* owned, or NULL for an empty one */
     PyObject *inline_args[HL_INLINE_ARGS]; /* owned, the first nargs of them */
-    PyObject *args_tuple;                 /* owned: the arguments where there are more */
-    PyObject *source_traceback;           /* owned, in debug mode */
-    PyObject *repr;                       /* owned: the repr from before cancel(), in debug mode */
-    HLInboxLink inbox_link;               /* in the loop's inbox, which then owns the handle */
-    size_t heap_index;                    /* TimerHandle: HL_NOT_IN_HEAP if not scheduled */
-    PyObject *when;                       /* owned, TimerHandle only */
+    PyObject *args_tuple;                  /* owned: the arguments where there are more */
+    PyObject *source_traceback;            /* owned, in debug mode */
+    PyObject *repr;         /* owned: the repr from before cancel(), in debug mode */
+    HLInboxLink inbox_link; /* in the loop's inbox, which then owns the handle */
+    size_t heap_index;      /* TimerHandle: HL_NOT_IN_HEAP if not scheduled */
+    PyObject *when;         /* owned, TimerHandle only */
     signed char nargs;
     bool cancelled;
-    bool threadsafe;                      /* made by call_soon_threadsafe */
+    bool threadsafe; /* made by call_soon_threadsafe */
 } HLHandle;
 
 /* ---- Future and Task: payload behind _asyncio's own fields, which stay empty ---- */
@@ -58,20 +58,20 @@ typedef struct {
     bool blocking;
     bool log_traceback;
     bool is_task;
-    bool native_loop;           /* loop is an HLLoop */
+    bool native_loop; /* loop is an HLLoop */
 } HLFuture;
 
 typedef struct {
     HLFuture future;
-    PyObject *coro;             /* owned */
-    PyObject *context;          /* owned, or NULL for an empty one: use hl_task_context() */
-    PyObject *fut_waiter;       /* owned: what the task waits for */
-    PyObject *name;             /* owned: a str, or the int N of "Task-N" */
-    PyObject *registration;     /* owned: our weak reference in asyncio's set of tasks */
+    PyObject *coro;         /* owned */
+    PyObject *context;      /* owned, or NULL for an empty one: use hl_task_context() */
+    PyObject *fut_waiter;   /* owned: what the task waits for */
+    PyObject *name;         /* owned: a str, or the int N of "Task-N" */
+    PyObject *registration; /* owned: our weak reference in asyncio's set of tasks */
     int num_cancels_requested;
     bool must_cancel;
     bool log_destroy_pending;
-    bool started;               /* had its first step in a context lent to it */
+    bool started; /* had its first step in a context lent to it */
 } HLTask;
 
 /* ---- Loop ---- */
@@ -83,7 +83,7 @@ typedef struct {
 
 struct HLLoop {
     PyObject_HEAD
-    HLState *st;                  /* borrowed: lives as long as our types */
+    HLState *st; /* borrowed: lives as long as our types */
     HLReady ready;
     HLTimerHeap timers;
     HLInbox inbox;
@@ -102,7 +102,7 @@ struct HLLoop {
     int64_t opened_ns;
     int turns_since_poll;
     pid_t pid;
-    int patched;                  /* HL_PATCHED_* */
+    int patched; /* HL_PATCHED_* */
     bool debug;
     bool closed;
     bool stopping;
@@ -111,23 +111,23 @@ struct HLLoop {
     /* Waking up, see wakeup.c and poll.c. */
     uv_loop_t uv;
     uv_async_t async;
-    uv_timer_t far_timer;         /* deadlines that milliseconds are fine enough for */
-    uv_poll_t near_poll;          /* a timerfd for the others, Linux only */
-    int near_fd;                  /* -1 where there is none */
-    double near_armed;            /* the deadline near_fd is set to, or 0 */
-    atomic_int sleeping;          /* in the poll, or about to be */
+    uv_timer_t far_timer; /* deadlines that milliseconds are fine enough for */
+    uv_poll_t near_poll;  /* a timerfd for the others, Linux only */
+    int near_fd;          /* -1 where there is none */
+    double near_armed;    /* the deadline near_fd is set to, or 0 */
+    atomic_int sleeping;  /* in the poll, or about to be */
     atomic_int wake_sent;
     uv_poll_t signal_poll;
-    int signal_fds[2];            /* a pipe for signal.set_wakeup_fd, or -1 */
+    int signal_fds[2]; /* a pipe for signal.set_wakeup_fd, or -1 */
     int old_wakeup_fd;
     bool owns_wakeup_fd;
     unsigned char signal_numbers[64];
-    int signal_count;             /* how many of them came in the last poll */
+    int signal_count; /* how many of them came in the last poll */
 
     /* Watched descriptors, see watch.c. */
-    HLWatch **watches;            /* owned, by descriptor */
+    HLWatch **watches; /* owned, by descriptor */
     int watches_size;
-    HLWatch *unverified;          /* to be looked at before the next poll */
+    HLWatch *unverified; /* to be looked at before the next poll */
 
     /* The handle of call_soon_threadsafe that runs now; cancel() elsewhere waits for it. */
     PyObject *running_threadsafe; /* borrowed */
@@ -203,8 +203,8 @@ int hl_loop_is_debug(HLState *st, PyObject *loop);
 /* ---- From handle.c and handletype.c ---- */
 
 /* A handle for callback(*args); context NULL means a copy of the current one. */
-PyObject *hl_handle_new(HLLoop *loop, PyObject *callback, PyObject *const *args,
-                        Py_ssize_t nargs, PyObject *context);
+PyObject *hl_handle_new(HLLoop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
+                        PyObject *context);
 PyObject *hl_timer_handle_new(HLLoop *loop, PyObject *when, PyObject *callback,
                               PyObject *const *args, Py_ssize_t nargs, PyObject *context);
 /* Call the callback.  Exceptions go to the exception handler; -1 only for fatal ones. */
@@ -260,8 +260,6 @@ int hl_future_setup(PyObject *module, HLState *st);
 extern PyMethodDef hl_future_methods[];
 extern PyGetSetDef hl_future_getset[];
 
-/* Push one done-callback to the loop: a waiting task, or callback(future). */
-int hl_future_call_soon(PyObject *self, PyObject *callback, PyObject *context);
 int hl_future_schedule_callbacks(PyObject *self);
 /* context NULL only where callback is a waiting Task of ours on a loop of ours. */
 int hl_future_add_callback(PyObject *self, PyObject *callback, PyObject *context);
@@ -276,15 +274,10 @@ int hl_awaiting_setup(PyObject *module, HLState *st);
 /* ---- From task.c, step.c and introspect.c ---- */
 
 int hl_task_setup(PyObject *module, HLState *st);
-/* Is type(self) hotloop.Task or a subclass?  The same for Future or Task. */
-bool hl_is_task(HLState *st, PyObject *self);
 /* The first half of create_task() for a loop of ours; any of name, context may be NULL. */
 PyObject *hl_task_new(HLLoop *loop, PyObject *coro, PyObject *name, PyObject *context);
-/* Cancel with Task.cancel's rules.  1, 0 or -1. */
-int hl_task_cancel(PyObject *self, PyObject *message);
 /* Cancel what the task waits for.  1, 0 (also if it waits for nothing) or -1. */
 int hl_task_cancel_waiter(PyObject *self, PyObject *message);
-PyObject *hl_task_name(HLTask *task);
 /* The context the task runs in, from now on its own.  Borrowed, or NULL. */
 PyObject *hl_task_context(PyObject *self);
 
@@ -293,8 +286,7 @@ PyObject *hl_task_context(PyObject *self);
 int hl_task_step(PyObject *self, PyObject *exc, bool enter_context);
 /* The step that follows upon the end of fut, which the task waited for. */
 int hl_task_wake(PyObject *self, PyObject *fut, bool enter_context);
-/* The bound callables behind a step and a wake-up, for loops that are not ours. */
-PyObject *hl_task_step_callable(PyObject *self);
+/* The bound callable behind a wake-up, for loops that are not ours. */
 PyObject *hl_task_wakeup_callable(PyObject *self);
 /* Queue the first step, or the next one. */
 int hl_task_schedule_step(PyObject *self, PyObject *exc);

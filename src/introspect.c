@@ -42,7 +42,7 @@ leave_registry(HLTask *t, PyObject *self)
         return rc;
     }
     if (st->registry != NULL || t->future.state == HL_PENDING) {
-        return 0;             /* the stock dealloc takes a pending task out of the linked list */
+        return 0; /* the stock dealloc takes a pending task out of the linked list */
     }
     PyObject *done = PyObject_CallOneArg(st->unregister_task, self);
     Py_XDECREF(done);
@@ -218,15 +218,17 @@ learn_task_layout(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     HLState *st = PyModule_GetState(module);
     if (nargs != 4 || !Py_IS_TYPE(args[0], (PyTypeObject *)st->StockTask)
         || !Py_IS_TYPE(args[3], (PyTypeObject *)st->StockFuture)) {
-        PyErr_SetString(PyExc_TypeError, "a stock task, its coroutine, its name and a stock future "
-                                         "were expected");
+        PyErr_SetString(PyExc_TypeError,
+                        "a stock task, its coroutine, its name and a stock future "
+                        "were expected");
         return NULL;
     }
     PyObject *task = args[0], *future = args[3];
     Py_ssize_t task_size = ((PyTypeObject *)st->StockTask)->tp_basicsize;
     st->layout.coro = find_word(task, task_size, args[1]);
     st->layout.name = find_word(task, task_size, args[2]);
-    st->layout.flags = find_task_flag(task, future, ((PyTypeObject *)st->StockFuture)->tp_basicsize);
+    st->layout.flags = find_task_flag(task, future,
+                                      ((PyTypeObject *)st->StockFuture)->tp_basicsize);
     st->layout.flags_value = 1;
     if (st->add_to_awaited_by != NULL && find_awaited_by(st, future, task) < 0) {
         return NULL;

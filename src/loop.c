@@ -33,7 +33,8 @@ hl_loop_check_process(HLLoop *loop)
     if (loop->pid != getpid()) {
         PyErr_Format(PyExc_RuntimeError,
                      "Event loop of process %d cannot be used in process %d, forked from it; "
-                     "create a new loop there", (int)loop->pid, (int)getpid());
+                     "create a new loop there",
+                     (int)loop->pid, (int)getpid());
         return -1;
     }
     return 0;
@@ -262,7 +263,7 @@ loop_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(k
     loop->near_fd = loop->signal_fds[0] = loop->signal_fds[1] = loop->old_wakeup_fd = -1;
     loop->patched = type_patches(st, type);
     if (uv_mutex_init(&loop->threadsafe_lock) < 0) {
-        abort();                              /* as libuv itself does in such a case */
+        abort(); /* as libuv itself does in such a case */
     }
     return (PyObject *)loop;
 }
@@ -368,8 +369,11 @@ static PyType_Slot loop_slots[] = {
 };
 
 static PyType_Spec loop_spec = {
-    "hotloop._core.Loop", sizeof(HLLoop), 0,
-    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, loop_slots,
+    "hotloop._core.Loop",
+    sizeof(HLLoop),
+    0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    loop_slots,
 };
 
 static int

@@ -53,7 +53,7 @@ import_all(HLState *st)
         HL_IMPORTS(X)
 #undef X
 #define X(field, module, attribute) {&st->field, module, attribute, true},
-        HL_OPTIONAL_IMPORTS(X)
+            HL_OPTIONAL_IMPORTS(X)
 #undef X
     };
     for (size_t i = 0; i < Py_ARRAY_LENGTH(imports); i++) {
@@ -88,7 +88,8 @@ ask_asyncio(HLState *st)
     long keywords, flags;
     PyObject *create_task = PyObject_GetAttrString(st->BaseEventLoop, "create_task");
     int rc = create_task == NULL || code_attribute(create_task, "co_flags", &flags) < 0
-                     || code_attribute(st->format_callback_source, "co_kwonlyargcount", &keywords) < 0
+                     || code_attribute(st->format_callback_source, "co_kwonlyargcount", &keywords)
+                            < 0
                  ? -1
                  : 0;
     Py_XDECREF(create_task);

@@ -77,7 +77,7 @@ on_near_timer(uv_poll_t *poll, int Py_UNUSED(status), int Py_UNUSED(events))
     HLLoop *loop = poll->data;
     uint64_t expirations;
     if (read(loop->near_fd, &expirations, sizeof(expirations)) < 0) {
-        return;                               /* re-armed meanwhile */
+        return; /* re-armed meanwhile */
     }
     loop->near_armed = 0.0;
 }

@@ -9,20 +9,20 @@
 #include <stdint.h>
 
 typedef enum {
-    HL_RUN_HANDLE = 0,    /* a Handle or TimerHandle of ours */
-    HL_STEP_TASK = 1,     /* a Task of ours, to be stepped */
-    HL_WAKE_TASK = 2,     /* a Task of ours; the argument is the future it waited for */
-    HL_RUN_FOREIGN = 3,   /* a stock asyncio.Handle */
+    HL_RUN_HANDLE = 0,  /* a Handle or TimerHandle of ours */
+    HL_STEP_TASK = 1,   /* a Task of ours, to be stepped */
+    HL_WAKE_TASK = 2,   /* a Task of ours; the argument is the future it waited for */
+    HL_RUN_FOREIGN = 3, /* a stock asyncio.Handle */
 } HLEntryKind;
 
 typedef struct {
-    uintptr_t tagged;     /* owned object | HLEntryKind */
-    PyObject *arg;        /* owned, or NULL */
+    uintptr_t tagged; /* owned object | HLEntryKind */
+    PyObject *arg;    /* owned, or NULL */
 } HLEntry;
 
 typedef struct {
     HLEntry *entries;
-    size_t capacity;      /* a power of two, or 0 */
+    size_t capacity; /* a power of two, or 0 */
     size_t head;
     size_t length;
 } HLReady;

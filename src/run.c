@@ -56,8 +56,9 @@ handle_entry_error(HLLoop *loop, const HLEntry *entry)
     PyObject *exc = hl_take_exception();
     PyObject *object = hl_entry_object(entry);
     PyObject *message = PyUnicode_FromFormat("Exception in callback %R", object);
-    int rc = message == NULL ? -1
-                             : hl_report(loop->st, (PyObject *)loop, message, exc, "handle", object, NULL);
+    int rc = message == NULL
+                 ? -1
+                 : hl_report(loop->st, (PyObject *)loop, message, exc, "handle", object, NULL);
     Py_XDECREF(message);
     Py_DECREF(exc);
     return rc;
@@ -79,10 +80,12 @@ warn_if_slow(HLLoop *loop, PyObject *object, HLEntryKind kind, double took)
         return 0;
     }
     bool is_task = kind == HL_STEP_TASK || kind == HL_WAKE_TASK;
-    PyObject *text = is_task ? PyObject_Repr(object) : PyObject_CallOneArg(st->format_handle, object);
-    PyObject *logged = text == NULL ? NULL
-                                    : PyObject_CallMethod(st->logger, "warning", "sOd",
-                                                          "Executing %s took %.3f seconds", text, took);
+    PyObject *text = is_task ? PyObject_Repr(object)
+                             : PyObject_CallOneArg(st->format_handle, object);
+    PyObject *logged = text == NULL
+                           ? NULL
+                           : PyObject_CallMethod(st->logger, "warning", "sOd",
+                                                 "Executing %s took %.3f seconds", text, took);
     Py_XDECREF(text);
     Py_XDECREF(logged);
     return logged != NULL ? 0 : -1;
@@ -97,7 +100,8 @@ dispatch_timed(HLLoop *loop, const HLEntry *entry)
     double before, after;
     if (hl_loop_time(loop, &before) < 0
         || PyObject_SetAttr((PyObject *)loop, loop->st->name._current_handle,
-                            is_handle ? object : Py_None) < 0) {
+                            is_handle ? object : Py_None)
+               < 0) {
         return -1;
     }
     int rc = dispatch(loop, entry);
@@ -269,7 +273,7 @@ begin_running(HLLoop *loop)
         return -1;
     }
     loop->thread_id = PyThread_get_thread_ident();
-    hl_poll_soon(loop);                   /* stop(); run_forever() is how programs poll once */
+    hl_poll_soon(loop); /* stop(); run_forever() is how programs poll once */
     if (install_asyncgen_hooks(loop) < 0 || set_running_loop(loop, (PyObject *)loop) < 0) {
         return -1;
     }

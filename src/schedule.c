@@ -11,8 +11,9 @@ check_thread(HLLoop *loop)
     if (loop->thread_id == 0 || loop->thread_id == PyThread_get_thread_ident()) {
         return 0;
     }
-    PyErr_SetString(PyExc_RuntimeError,
-                    "Non-thread-safe operation invoked on an event loop other than the current one");
+    PyErr_SetString(
+        PyExc_RuntimeError,
+        "Non-thread-safe operation invoked on an event loop other than the current one");
     return -1;
 }
 
@@ -22,7 +23,8 @@ check_callback(HLLoop *loop, PyObject *callback, const char *method)
     PyObject *name = PyUnicode_FromString(method);
     PyObject *args[3] = {(PyObject *)loop, callback, name};
     PyObject *checked = name == NULL ? NULL
-                                     : PyObject_VectorcallMethod(loop->st->name._check_callback, args, 3, NULL);
+                                     : PyObject_VectorcallMethod(loop->st->name._check_callback,
+                                                                 args, 3, NULL);
     Py_XDECREF(name);
     Py_XDECREF(checked);
     return checked != NULL ? 0 : -1;
@@ -37,17 +39,19 @@ check_call(HLLoop *loop, PyObject *callback, const char *method, bool same_threa
     if (!loop->debug) {
         return 0;
     }
-    return (same_thread && check_thread(loop) < 0) || check_callback(loop, callback, method) < 0 ? -1 : 0;
+    return (same_thread && check_thread(loop) < 0) || check_callback(loop, callback, method) < 0
+               ? -1
+               : 0;
 }
 
 /* ---- Arguments: callback(*args, context=None), after up to one more ---- */
 
 typedef struct {
-    PyObject *first;              /* delay or when; borrowed */
-    PyObject *callback;           /* borrowed */
-    PyObject *const *args;        /* borrowed */
+    PyObject *first;       /* delay or when; borrowed */
+    PyObject *callback;    /* borrowed */
+    PyObject *const *args; /* borrowed */
     Py_ssize_t nargs;
-    PyObject *context;            /* borrowed, or NULL */
+    PyObject *context; /* borrowed, or NULL */
 } CallArguments;
 
 /* The parameters may be given by keyword too, as Python functions allow. */
@@ -63,11 +67,13 @@ parse_keywords(HLState *st, const char *function, PyObject *const *values, PyObj
         else if (call->callback == NULL && PyUnicode_Compare(name, st->name.callback) == 0) {
             call->callback = values[i];
         }
-        else if (first_name != NULL && call->first == NULL && PyUnicode_Compare(name, first_name) == 0) {
+        else if (first_name != NULL && call->first == NULL
+                 && PyUnicode_Compare(name, first_name) == 0) {
             call->first = values[i];
         }
         else {
-            PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'", function, name);
+            PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'", function,
+                         name);
             return -1;
         }
     }
@@ -94,7 +100,8 @@ parse_call(HLState *st, const char *function, PyObject *const *args, Py_ssize_t 
         return -1;
     }
     if (first_name != NULL && call->first == NULL) {
-        PyErr_Format(PyExc_TypeError, "%s() missing required argument: '%U'", function, first_name);
+        PyErr_Format(PyExc_TypeError, "%s() missing required argument: '%U'", function,
+                     first_name);
         return -1;
     }
     if (call->callback == NULL) {
@@ -126,7 +133,8 @@ loop_call_soon(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject
 }
 
 static PyObject *
-loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                          PyObject *kwnames)
 {
     HLLoop *loop = (HLLoop *)self;
     CallArguments call;
@@ -147,7 +155,7 @@ loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t narg
         }
         return handle;
     }
-    Py_INCREF(handle);                        /* the inbox's */
+    Py_INCREF(handle); /* the inbox's */
     hl_inbox_push(&loop->inbox, &h->inbox_link);
     hl_loop_wake(loop);
     return handle;
@@ -176,7 +184,8 @@ static PyObject *
 loop_add_callback(PyObject *self, PyObject *handle)
 {
     HLLoop *loop = (HLLoop *)self;
-    bool ours = Py_TYPE(handle) == loop->st->HandleType || Py_TYPE(handle) == loop->st->TimerHandleType;
+    bool ours = Py_TYPE(handle) == loop->st->HandleType
+                || Py_TYPE(handle) == loop->st->TimerHandleType;
     if (!ours && !PyObject_TypeCheck(handle, (PyTypeObject *)loop->st->StockHandle)) {
         PyErr_Format(PyExc_TypeError, "an asyncio.Handle was expected, got %R", handle);
         return NULL;
@@ -203,13 +212,15 @@ schedule_timer(HLLoop *loop, PyObject *when, const CallArguments *call)
     if (deadline == -1.0 && PyErr_Occurred()) {
         return NULL;
     }
-    PyObject *handle = hl_timer_handle_new(loop, when, call->callback, call->args, call->nargs, call->context);
+    PyObject *handle = hl_timer_handle_new(loop, when, call->callback, call->args, call->nargs,
+                                           call->context);
     if (handle == NULL) {
         return NULL;
     }
     /* asyncio's comparisons make NaN due at once. */
     if (hl_heap_push(&loop->timers, isnan(deadline) ? -INFINITY : deadline, handle,
-                     &hl_handle(handle)->heap_index) < 0) {
+                     &hl_handle(handle)->heap_index)
+        < 0) {
         Py_CLEAR(handle);
     }
     return handle;
@@ -259,7 +270,8 @@ loop_call_later(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObjec
 {
     HLLoop *loop = (HLLoop *)self;
     CallArguments call;
-    if (parse_call(loop->st, "call_later", args, nargs, kwnames, loop->st->name.delay, &call) < 0) {
+    if (parse_call(loop->st, "call_later", args, nargs, kwnames, loop->st->name.delay, &call)
+        < 0) {
         return NULL;
     }
     if (call.first == Py_None) {
@@ -290,8 +302,9 @@ loop_call_at(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *
         PyErr_SetString(PyExc_TypeError, "when cannot be None");
         return NULL;
     }
-    return check_call(loop, call.callback, "call_at", true) < 0 ? NULL
-                                                                : schedule_timer(loop, call.first, &call);
+    return check_call(loop, call.callback, "call_at", true) < 0
+               ? NULL
+               : schedule_timer(loop, call.first, &call);
 }
 
 void
@@ -381,7 +394,8 @@ create_task_as_asyncio(HLLoop *loop, PyObject *const *args, Py_ssize_t nargs, Py
 
 /* Task(coro, loop=self, **keywords), for what the short way does not do. */
 static PyObject *
-create_task_by_type(HLLoop *loop, PyObject *coro, PyObject *name, PyObject *context, PyObject *eager)
+create_task_by_type(HLLoop *loop, PyObject *coro, PyObject *name, PyObject *context,
+                    PyObject *eager)
 {
     PyObject *args = PyTuple_Pack(1, coro);
     PyObject *kwargs = PyDict_New();
@@ -401,8 +415,10 @@ create_task_by_type(HLLoop *loop, PyObject *coro, PyObject *name, PyObject *cont
 
 static const char *const create_task_names[] = {"coro", "name", "context", NULL};
 static const HLParameters create_task_parameters = {"create_task", create_task_names, 1, 1};
-static const char *const create_task_eager_names[] = {"coro", "name", "context", "eager_start", NULL};
-static const HLParameters create_task_eager_parameters = {"create_task", create_task_eager_names, 1, 1};
+static const char *const create_task_eager_names[] = {"coro", "name", "context", "eager_start",
+                                                      NULL};
+static const HLParameters create_task_eager_parameters = {"create_task", create_task_eager_names,
+                                                          1, 1};
 
 static PyObject *
 loop_create_task(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -412,8 +428,9 @@ loop_create_task(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObje
         return create_task_as_asyncio(loop, args, nargs, kwnames);
     }
     PyObject *values[4] = {NULL};
-    const HLParameters *parameters =
-        loop->st->create_task_takes_kwargs ? &create_task_eager_parameters : &create_task_parameters;
+    const HLParameters *parameters = loop->st->create_task_takes_kwargs
+                                         ? &create_task_eager_parameters
+                                         : &create_task_parameters;
     if (hl_parse(parameters, args, nargs, kwnames, values) < 0 || hl_loop_check_closed(loop) < 0) {
         return NULL;
     }

@@ -9,12 +9,11 @@
 #define HL_NAMES(X)                                                                              \
     X(_asyncgen_finalizer_hook) X(_asyncgen_firstiter_hook) X(_asyncio_future_blocking)          \
     X(_current_handle) X(_check_callback) X(_loop) X(_process_self_data) X(_signal_handlers)     \
-    X(_timer_handle_cancelled) X(_set_coroutine_origin_tracking) X(_coro) X(_wakeup)             \
-    X(add_done_callback) X(call_exception_handler) X(call_later) X(call_soon) X(call_soon_threadsafe)     \
-    X(callback) X(cancel) X(close) X(context) X(coro) X(debug) X(delay) X(discard) X(eager_start) \
-    X(exception) X(finalizer) X(firstiter) X(future) X(get_debug) X(get_loop) X(handle)          \
-    X(is_running) X(loop) X(message) X(msg) X(name) X(result) X(run) X(send) X(slow_callback_duration)    \
-    X(source_traceback) X(task) X(throw) X(time) X(warning) X(when) X(with_traceback)
+    X(_timer_handle_cancelled) X(_set_coroutine_origin_tracking) X(add_done_callback)            \
+    X(call_exception_handler) X(call_soon) X(callback) X(cancel) X(context) X(debug) X(delay)    \
+    X(eager_start) X(exception) X(get_debug) X(get_loop) X(is_running) X(loop) X(message)        \
+    X(msg) X(name) X(result) X(run) X(slow_callback_duration) X(source_traceback) X(throw)       \
+    X(time) X(when)
 
 typedef struct {
 #define X(identifier) PyObject *identifier;
@@ -31,7 +30,6 @@ typedef struct {
     X(BaseEventLoop, "asyncio", "BaseEventLoop")                                                 \
     X(CancelledError, "asyncio", "CancelledError")                                               \
     X(InvalidStateError, "asyncio", "InvalidStateError")                                         \
-    X(Context, "contextvars", "Context")                                                         \
     X(enter_task, "_asyncio", "_enter_task")                                                     \
     X(leave_task, "_asyncio", "_leave_task")                                                     \
     X(register_task, "_asyncio", "_register_task")                                               \
@@ -67,7 +65,7 @@ typedef struct {
     X(discard_from_awaited_by, "_asyncio", "future_discard_from_awaited_by")
 
 /* Bounded lists of dead objects that keep their memory. */
-#define HL_FREE_MAX 1024
+#define HL_FREE_MAX 4096
 
 typedef struct {
     PyObject *objects[HL_FREE_MAX];
@@ -76,10 +74,10 @@ typedef struct {
 
 /* Where a stock Task keeps what an outside debugger reads (see introspect.c). */
 typedef struct {
-    Py_ssize_t coro;          /* offsets into a Task, or 0 for not found */
+    Py_ssize_t coro; /* offsets into a Task, or 0 for not found */
     Py_ssize_t name;
     Py_ssize_t awaited_by;
-    Py_ssize_t flags;         /* one flag byte that tells a Task from a Future */
+    Py_ssize_t flags; /* one flag byte that tells a Task from a Future */
     unsigned char flags_value;
 } HLTaskLayout;
 
@@ -95,10 +93,10 @@ typedef struct HLState {
     HL_IMPORTS(X)
     HL_OPTIONAL_IMPORTS(X)
 #undef X
-    PyObject *context_kwname;         /* ("context",) */
-    PyObject *registry;               /* the set behind the WeakSet of tasks, or NULL */
-    int format_takes_debug;           /* _format_callback_source(..., debug=) */
-    int create_task_takes_kwargs;     /* BaseEventLoop.create_task(coro, **kwargs) */
+    PyObject *context_kwname;     /* ("context",) */
+    PyObject *registry;           /* the set behind the WeakSet of tasks, or NULL */
+    int format_takes_debug;       /* _format_callback_source(..., debug=) */
+    int create_task_takes_kwargs; /* BaseEventLoop.create_task(coro, **kwargs) */
     HLTaskLayout layout;
     unsigned long long last_task_number;
     HLFreeList free_handles;

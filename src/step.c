@@ -64,7 +64,8 @@ static PyObject *
 step_called(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
 {
     if (nargs > 1) {
-        return PyErr_Format(PyExc_TypeError, "task_step expected at most 1 argument, got %zd", nargs);
+        return PyErr_Format(PyExc_TypeError, "task_step expected at most 1 argument, got %zd",
+                            nargs);
     }
     if (hl_task_step(self, nargs == 1 && args[0] != Py_None ? args[0] : NULL, false) < 0) {
         return NULL;
@@ -81,12 +82,12 @@ wakeup_called(PyObject *self, PyObject *fut)
     Py_RETURN_NONE;
 }
 
-static PyMethodDef step_def = {
-    "task_step", (PyCFunction)(void (*)(void))step_called, METH_FASTCALL, NULL};
+static PyMethodDef step_def = {"task_step", (PyCFunction)(void (*)(void))step_called,
+                               METH_FASTCALL, NULL};
 static PyMethodDef wakeup_def = {"task_wakeup", wakeup_called, METH_O, NULL};
 
-PyObject *
-hl_task_step_callable(PyObject *self)
+static PyObject *
+step_callable(PyObject *self)
 {
     return PyCFunction_New(&step_def, self);
 }
@@ -106,13 +107,13 @@ hl_task_schedule_step(PyObject *self, PyObject *exc)
         return hl_ready_push(&loop->ready, self, exc, HL_STEP_TASK);
     }
     PyObject *context = hl_task_context(self);
-    PyObject *step = context != NULL ? hl_task_step_callable(self) : NULL;
+    PyObject *step = context != NULL ? step_callable(self) : NULL;
     if (step == NULL) {
         return -1;
     }
     PyObject *args[4] = {t->future.loop, step, exc != NULL ? exc : context, context};
-    PyObject *handle = PyObject_VectorcallMethod(t->future.st->name.call_soon, args,
-                                                 exc != NULL ? 3 : 2, t->future.st->context_kwname);
+    PyObject *handle = PyObject_VectorcallMethod(
+        t->future.st->name.call_soon, args, exc != NULL ? 3 : 2, t->future.st->context_kwname);
     Py_DECREF(step);
     Py_XDECREF(handle);
     return handle != NULL ? 0 : -1;
@@ -134,21 +135,24 @@ step_soon_with_error(PyObject *self, PyObject *message)
 static int
 refuse_self(PyObject *self)
 {
-    return step_soon_with_error(self, PyUnicode_FromFormat("Task cannot await on itself: %R", self));
+    return step_soon_with_error(self,
+                                PyUnicode_FromFormat("Task cannot await on itself: %R", self));
 }
 
 static int
 refuse_other_loop(PyObject *self, PyObject *fut)
 {
     return step_soon_with_error(
-        self, PyUnicode_FromFormat("Task %R got Future %R attached to a different loop", self, fut));
+        self,
+        PyUnicode_FromFormat("Task %R got Future %R attached to a different loop", self, fut));
 }
 
 static int
 refuse_plain_yield(PyObject *self, PyObject *fut)
 {
     return step_soon_with_error(
-        self, PyUnicode_FromFormat("yield was used instead of yield from in task %R with %R", self, fut));
+        self, PyUnicode_FromFormat("yield was used instead of yield from in task %R with %R", self,
+                                   fut));
 }
 
 /* A cancel() that came while the coroutine ran goes to what it waits for now. */
@@ -208,9 +212,10 @@ add_wakeup(PyObject *self, PyObject *fut)
     PyObject *context = hl_task_context(self);
     PyObject *wakeup = context != NULL ? hl_task_wakeup_callable(self) : NULL;
     PyObject *args[3] = {fut, wakeup, context};
-    PyObject *added = wakeup == NULL ? NULL
-                                     : PyObject_VectorcallMethod(t->future.st->name.add_done_callback, args,
-                                                                 2, t->future.st->context_kwname);
+    PyObject *added = wakeup == NULL
+                          ? NULL
+                          : PyObject_VectorcallMethod(t->future.st->name.add_done_callback, args,
+                                                      2, t->future.st->context_kwname);
     Py_XDECREF(wakeup);
     Py_XDECREF(added);
     return added != NULL ? 0 : -1;
@@ -263,7 +268,8 @@ wait_for_unknown(PyObject *self, PyObject *yielded)
     if (PyGen_CheckExact(yielded)) {
         return step_soon_with_error(
             self, PyUnicode_FromFormat("yield was used instead of yield from for generator in "
-                                       "task %R with %R", self, yielded));
+                                       "task %R with %R",
+                                       self, yielded));
     }
     return step_soon_with_error(self, PyUnicode_FromFormat("Task got bad yield: %R", yielded));
 }

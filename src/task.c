@@ -9,12 +9,6 @@
 
 #include "hotloop.h"
 
-bool
-hl_is_task(HLState *st, PyObject *self)
-{
-    return Py_TYPE(self) == st->TaskType || PyType_IsSubtype(Py_TYPE(self), st->TaskType);
-}
-
 /* ---- Making ---- */
 
 static int
@@ -153,7 +147,8 @@ task_tp_init(PyObject *self, PyObject *args, PyObject *kwargs)
         return -1;
     }
     if (t->future.loop != NULL) {
-        PyErr_Format(PyExc_RuntimeError, "%s object is already initialized", Py_TYPE(self)->tp_name);
+        PyErr_Format(PyExc_RuntimeError, "%s object is already initialized",
+                     Py_TYPE(self)->tp_name);
         return -1;
     }
     if (hl_future_init(self, values[1]) < 0 || task_fill(self, values[0], values[2]) < 0) {
@@ -175,6 +170,8 @@ task_tp_init(PyObject *self, PyObject *args, PyObject *kwargs)
 
 /* ---- Cancelling ---- */
 
+static int task_request_cancel(PyObject *self, PyObject *message);
+
 /* fut.cancel(msg=message) for whatever the task waits for.  1, 0 or -1. */
 static int
 cancel_waiter(HLState *st, PyObject *waiter, PyObject *message)
@@ -183,7 +180,7 @@ cancel_waiter(HLState *st, PyObject *waiter, PyObject *message)
         return hl_future_cancel(waiter, message);
     }
     if (Py_TYPE(waiter) == st->TaskType) {
-        return hl_task_cancel(waiter, message);
+        return task_request_cancel(waiter, message);
     }
     PyObject *kwargs = PyDict_New();
     PyObject *method = PyObject_GetAttr(waiter, st->name.cancel);
@@ -214,8 +211,8 @@ hl_task_cancel_waiter(PyObject *self, PyObject *message)
     return cancelled;
 }
 
-int
-hl_task_cancel(PyObject *self, PyObject *message)
+static int
+task_request_cancel(PyObject *self, PyObject *message)
 {
     HLTask *t = hl_task(self);
     t->future.log_traceback = false;
@@ -243,7 +240,7 @@ task_cancel(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *k
         || hl_parse(&cancel_parameters, args, nargs, kwnames, &message) < 0) {
         return NULL;
     }
-    int cancelled = hl_task_cancel(self, message);
+    int cancelled = task_request_cancel(self, message);
     return cancelled < 0 ? NULL : PyBool_FromLong(cancelled);
 }
 
@@ -270,8 +267,8 @@ task_uncancel(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 /* ---- Other methods ---- */
 
-PyObject *
-hl_task_name(HLTask *t)
+static PyObject *
+task_name(HLTask *t)
 {
     if (t->name == NULL) {
         return Py_NewRef(Py_None);
@@ -283,7 +280,7 @@ hl_task_name(HLTask *t)
 static PyObject *
 task_get_name(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return hl_task_name(hl_task(self));
+    return task_name(hl_task(self));
 }
 
 static PyObject *
@@ -310,7 +307,7 @@ static PyObject *
 task_get_context(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     if (hl_task(self)->coro == NULL && hl_task(self)->context == NULL) {
-        Py_RETURN_NONE;                       /* not initialised */
+        Py_RETURN_NONE; /* not initialised */
     }
     return Py_XNewRef(hl_task_context(self));
 }
@@ -352,7 +349,8 @@ task_get_stack(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject
     if (hl_parse(&get_stack_parameters, args, nargs, kwnames, &limit) < 0) {
         return NULL;
     }
-    return PyObject_CallFunctionObjArgs(hl_future(self)->st->task_get_stack, self, or_none(limit), NULL);
+    return PyObject_CallFunctionObjArgs(hl_future(self)->st->task_get_stack, self, or_none(limit),
+                                        NULL);
 }
 
 static PyObject *
@@ -449,7 +447,8 @@ task_finalize(PyObject *self)
         PyObject *message = PyUnicode_FromString("Task was destroyed but it is pending!");
         if (message == NULL
             || hl_report(st, t->future.loop, message, NULL, "task", self,
-                         t->future.source_traceback) < 0) {
+                         t->future.source_traceback)
+                   < 0) {
             PyErr_WriteUnraisable(self);
         }
         Py_XDECREF(message);
@@ -475,7 +474,7 @@ task_tp_dealloc(PyObject *self)
     PyObject_GC_Track(self);
     ((PyTypeObject *)st->StockTask)->tp_dealloc(self);
 #if PY_VERSION_HEX < 0x030C0000
-    Py_DECREF(type);              /* the static base type of 3.11 leaves that to its subtypes */
+    Py_DECREF(type); /* the static base type of 3.11 leaves that to its subtypes */
 #endif
 }
 
@@ -519,7 +518,8 @@ static PyGetSetDef task_getset[] = {
     {"_coro", task_get_field, NULL, NULL, FIELD(coro)},
     {"_fut_waiter", task_get_field, NULL, NULL, FIELD(fut_waiter)},
     {"_must_cancel", task_get_must_cancel, NULL, NULL, NULL},
-    {"_log_destroy_pending", task_get_log_destroy_pending, task_set_log_destroy_pending, NULL, NULL},
+    {"_log_destroy_pending", task_get_log_destroy_pending, task_set_log_destroy_pending, NULL,
+     NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -597,12 +597,13 @@ meta_subclasscheck(PyObject *cls, PyObject *subclass)
     HLState *st = hl_state_of_type((PyTypeObject *)cls);
     if (st == NULL || !PyType_Check(subclass)) {
         PyErr_Clear();
-        return PyObject_CallMethod((PyObject *)&PyType_Type, "__subclasscheck__", "OO", cls, subclass);
+        return PyObject_CallMethod((PyObject *)&PyType_Type, "__subclasscheck__", "OO", cls,
+                                   subclass);
     }
     PyTypeObject *type = (PyTypeObject *)subclass;
-    return PyBool_FromLong(PyType_IsSubtype(type, (PyTypeObject *)cls)
-                           || ((PyTypeObject *)cls == st->FutureType
-                               && PyType_IsSubtype(type, st->TaskType)));
+    return PyBool_FromLong(
+        PyType_IsSubtype(type, (PyTypeObject *)cls)
+        || ((PyTypeObject *)cls == st->FutureType && PyType_IsSubtype(type, st->TaskType)));
 }
 
 static PyObject *
@@ -615,15 +616,17 @@ meta_instancecheck(PyObject *cls, PyObject *instance)
 }
 
 static PyMethodDef meta_methods[] = {
-    {"__instancecheck__", meta_instancecheck, METH_O, "Tell whether instance is a future or task."},
-    {"__subclasscheck__", meta_subclasscheck, METH_O, "Tell whether subclass is a future or task."},
+    {"__instancecheck__", meta_instancecheck, METH_O,
+     "Tell whether instance is a future or task."},
+    {"__subclasscheck__", meta_subclasscheck, METH_O,
+     "Tell whether subclass is a future or task."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyType_Slot meta_slots[] = {{Py_tp_methods, meta_methods}, {0, NULL}};
 
-static PyType_Spec meta_spec = {
-    "hotloop._core.FutureMeta", 0, 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, meta_slots};
+static PyType_Spec meta_spec = {"hotloop._core.FutureMeta", 0, 0,
+                                Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, meta_slots};
 
 static int
 make_tasks_futures(PyObject *module, HLState *st)

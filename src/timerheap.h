@@ -10,10 +10,10 @@
 #include <stdint.h>
 
 typedef struct {
-    double when;          /* never NaN */
+    double when; /* never NaN */
     uint64_t sequence;
-    PyObject *handle;     /* owned */
-    size_t *index;        /* borrowed: lies in the handle */
+    PyObject *handle; /* owned */
+    size_t *index;    /* borrowed: lies in the handle */
 } HLTimer;
 
 typedef struct {

@@ -59,15 +59,16 @@ hl_wakeup_fileno(HLLoop *loop)
 int
 hl_wakeup_deliver(HLLoop *loop)
 {
-    PyObject *numbers =
-        PyBytes_FromStringAndSize((const char *)loop->signal_numbers, loop->signal_count);
+    PyObject *numbers = PyBytes_FromStringAndSize((const char *)loop->signal_numbers,
+                                                  loop->signal_count);
     loop->signal_count = 0;
     if (numbers == NULL) {
         return -1;
     }
     PyObject *done = NULL;
     if (PyErr_CheckSignals() == 0) {
-        done = PyObject_CallMethodOneArg((PyObject *)loop, loop->st->name._process_self_data, numbers);
+        done = PyObject_CallMethodOneArg((PyObject *)loop, loop->st->name._process_self_data,
+                                         numbers);
     }
     Py_DECREF(numbers);
     Py_XDECREF(done);

@@ -14,9 +14,9 @@
 
 struct HLWatch {
     uv_poll_t poll;
-    HLLoop *loop;             /* borrowed: the loop closes its watches before it goes */
-    PyObject *reader;         /* owned Handle, or NULL */
-    PyObject *writer;         /* owned Handle, or NULL */
+    HLLoop *loop;     /* borrowed: the loop closes its watches before it goes */
+    PyObject *reader; /* owned Handle, or NULL */
+    PyObject *writer; /* owned Handle, or NULL */
     HLWatch *next_unverified;
     int fd;
     bool unverified;
@@ -102,7 +102,8 @@ unmark_unverified(HLWatch *watch)
 static void
 start_poll(HLWatch *watch)
 {
-    int events = (watch->reader != NULL ? UV_READABLE : 0) | (watch->writer != NULL ? UV_WRITABLE : 0);
+    int events = (watch->reader != NULL ? UV_READABLE : 0)
+                 | (watch->writer != NULL ? UV_WRITABLE : 0);
     uv_poll_start(&watch->poll, events, on_watch);
 }
 
@@ -146,7 +147,8 @@ grow_table(HLLoop *loop, int fd)
         PyErr_NoMemory();
         return -1;
     }
-    memset(watches + loop->watches_size, 0, (size_t)(size - loop->watches_size) * sizeof(HLWatch *));
+    memset(watches + loop->watches_size, 0,
+           (size_t)(size - loop->watches_size) * sizeof(HLWatch *));
     loop->watches = watches;
     loop->watches_size = size;
     return 0;
@@ -166,7 +168,7 @@ init_poll(HLLoop *loop, HLWatch *watch, int fd, int flags)
 static HLWatch *
 make_watch(HLLoop *loop, int fd)
 {
-    int flags = fcntl(fd, F_GETFL);           /* before libuv opens descriptors of its own */
+    int flags = fcntl(fd, F_GETFL); /* before libuv opens descriptors of its own */
     if (flags < 0) {
         return (HLWatch *)PyErr_SetFromErrno(PyExc_OSError);
     }
@@ -298,7 +300,7 @@ add_side(HLLoop *loop, int side, const char *method, PyObject *const *args, Py_s
     }
     PyObject *previous = *side_of(watch, side);
     *side_of(watch, side) = Py_NewRef(handle);
-    arm(watch);               /* also if armed: the descriptor may be another one by that number */
+    arm(watch); /* also if armed: the descriptor may be another one by that number */
     if (previous != NULL) {
         int rc = hl_handle_cancel(previous);
         Py_DECREF(previous);

@@ -8,7 +8,6 @@ import sys
 from textwrap import dedent
 
 import pytest
-
 from support import HOTLOOP, script_output
 
 hotloop_only = pytest.mark.skipif(HOTLOOP.name != "hotloop", reason="a test of hotloop alone")
@@ -60,7 +59,9 @@ USES = {
 @pytest.mark.parametrize("state", ["idle", "running"])
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 def test_each_use_of_the_parents_loop_is_a_clear_error(use, state):
-    output = run_forking(HOTLOOP, """
+    output = run_forking(
+        HOTLOOP,
+        """
         loop = new_event_loop()
         sockets = socket.socketpair()
         loop.add_reader(sockets[0], lambda: (print("read", sockets[0].recv(10)), loop.stop()))
@@ -80,12 +81,17 @@ def test_each_use_of_the_parents_loop_is_a_clear_error(use, state):
         loop.call_soon(sockets[1].send, b"data")
         loop.run_forever()
         loop.close()
-        """, use, state)
+        """,
+        use,
+        state,
+    )
     assert output == "child: it tells\nexit code 0\nread b'data'\n"
 
 
 def test_a_child_that_drops_the_parents_loop(impl):
-    output = run_forking(impl, """
+    output = run_forking(
+        impl,
+        """
         import gc
 
         loop = new_event_loop()
@@ -105,13 +111,16 @@ def test_a_child_that_drops_the_parents_loop(impl):
         loop.call_later(0.01, b.send, b"data")
         loop.run_forever()
         loop.close()
-        """)
+        """,
+    )
     assert output == "child: dropped\nexit code 0\nsoon\nthreadsafe\nread b'data'\n"
 
 
 @hotloop_only
 def test_what_a_child_schedules_does_not_happen_in_the_parent():
-    output = run_forking(HOTLOOP, """
+    output = run_forking(
+        HOTLOOP,
+        """
         loop = new_event_loop()
 
         def child():
@@ -132,14 +141,17 @@ def test_what_a_child_schedules_does_not_happen_in_the_parent():
         loop.run_forever()
         loop.close()
         print("parent")
-        """)
+        """,
+    )
     assert output == "child: done\nexit code 0\nparent\n"
 
 
 @hotloop_only
 def test_threadsafe_calls_in_a_child_of_another_thread_do_not_wake_the_parent():
     """The wake-up is an eventfd or pipe that both have."""
-    output = run_forking(HOTLOOP, """
+    output = run_forking(
+        HOTLOOP,
+        """
         import threading
 
         loop = new_event_loop()
@@ -159,7 +171,8 @@ def test_threadsafe_calls_in_a_child_of_another_thread_do_not_wake_the_parent():
         thread.join()
         loop.close()
         print(len(woken) < 50)
-        """)
+        """,
+    )
     assert output == "child: done\nexit code 0\nTrue\n"
 
 
@@ -168,7 +181,9 @@ def test_a_child_that_leaves_the_parents_running_loop(impl, how):
     """Leaving run() may fail, as that runs the loop again, but must not hang."""
     if impl.name == "asyncio" and how == "sys.exit":
         pytest.skip("stock asyncio may hang here, in the epoll that both processes have")
-    output = run_forking(impl, """
+    output = run_forking(
+        impl,
+        """
         async def main():
             loop = asyncio.get_running_loop()
             a, b = socket.socketpair()
@@ -188,7 +203,9 @@ def test_a_child_that_leaves_the_parents_running_loop(impl, how):
             loop.remove_reader(a)
 
         run(main())
-        """, how)
+        """,
+        how,
+    )
     assert output in ("exit code 7\nb'data'\n", "exit code 1\nb'data'\n")
 
 
@@ -242,7 +259,9 @@ else:
 """
 
 
-@pytest.mark.parametrize("where", ["before any loop", "between runs", "in a callback", "in a task"])
+@pytest.mark.parametrize(
+    "where", ["before any loop", "between runs", "in a callback", "in a task"]
+)
 def test_tasks_threads_sockets_and_signals_in_a_child(impl, where):
     if where == "in a task" and sys.version_info < (3, 12):
         pytest.skip("before 3.12 asyncio does not reset its state in a child")
@@ -252,7 +271,9 @@ def test_tasks_threads_sockets_and_signals_in_a_child(impl, where):
 
 
 def test_children_of_children(impl):
-    output = run_forking(impl, """
+    output = run_forking(
+        impl,
+        """
         def generation(depth):
             value = run(asyncio.sleep(0.001, depth))
             if depth:
@@ -260,15 +281,20 @@ def test_children_of_children(impl):
             return value
 
         print(generation(3))
-        """)
+        """,
+    )
     lines = ["child: 0", "exit code 0", "child: 1", "exit code 0", "child: 2", "exit code 0", "3"]
     assert output.splitlines() == lines
 
 
 @pytest.mark.skipif(
-    sys.version_info < (3, 12), reason="before 3.12 asyncio leaves the parent's wake-up descriptor in the child")
+    sys.version_info < (3, 12),
+    reason="before 3.12 asyncio leaves the parent's wake-up descriptor in the child",
+)
 def test_a_signal_to_the_child_does_not_reach_the_parent(impl):
-    output = run_forking(impl, """
+    output = run_forking(
+        impl,
+        """
         async def main():
             asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, print, "handled")
 
@@ -282,11 +308,13 @@ def test_a_signal_to_the_child_does_not_reach_the_parent(impl):
             print("parent")
 
         run(main())
-        """)
+        """,
+    )
     assert output == "child: done\nexit code 0\nparent\n"
 
 
 # -- worker processes and other programs -------------------------------------------
+
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_process_pools_of_a_running_loop(impl, method, tmp_path):
@@ -328,15 +356,21 @@ if __name__ == "__main__":
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(main())
 """)
-    output = script_output(impl, """
+    output = script_output(
+        impl,
+        """
         import os, sys
         os.execv(sys.executable, [sys.executable, sys.argv[1]])
-        """, script)
+        """,
+        script,
+    )
     assert output == "[0.0, 0.5, 1.0, 1.5]\n[0.0, 0.5, 1.0, 1.5]\nValueError\n"
 
 
 def test_other_programs_do_not_inherit_descriptors_of_the_loop(impl):
-    output = run_forking(impl, """
+    output = run_forking(
+        impl,
+        """
         import subprocess
 
         async def main():
@@ -349,5 +383,6 @@ def test_other_programs_do_not_inherit_descriptors_of_the_loop(impl):
             print(subprocess.check_output(listing, close_fds=False, text=True), end="")
 
         run(main())
-        """)
+        """,
+    )
     assert output == "4\n"
