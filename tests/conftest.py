@@ -169,6 +169,22 @@ def Task(mixture):
 
 
 @pytest.fixture
+def start(mixed_loop, Task):
+    """Make a task of the mixture's kind on the mixture's loop."""
+
+    def start(coro, **options):
+        return Task(coro, loop=mixed_loop, **options)
+
+    return start
+
+
+@pytest.fixture
+def finish(mixed_loop):
+    """Run an awaitable on the mixture's loop."""
+    return mixed_loop.run_until_complete
+
+
+@pytest.fixture
 def current_loop_is(mixed_loop):
     """Make mixed_loop the current event loop of the thread, as asyncio.get_event_loop() finds it."""
     asyncio.set_event_loop(mixed_loop)

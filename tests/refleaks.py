@@ -1,93 +1,1249 @@
-"""Look for reference leaks, with the total reference count of a debug interpreter.
+"""Look for leaks of references, blocks and malloc'ed bytes: run many small scenarios over and over.
 
-    python3.14-dbg tests/refleaks.py [--only TEXT] [--rounds N] [--loop asyncio|hotloop]
+    python3.14d tests/refleaks.py [-n ITERATIONS] [-v] [PART OF A SCENARIO'S NAME...]
 
-Runs each scenario of scenarios.py many times, until a whole series of rounds adds neither references nor memory
-blocks. A scenario that never comes to rest leaks; the exit status is then 1. Where the interpreter is no debug
-build only memory blocks are counted, which misses leaks of objects that exist anyway.
+Wants a debug interpreter (sys.gettotalrefcount); without one, it looks at allocated blocks and
+malloc'ed bytes only. Every scenario runs with hotloop's loop, Future and Task, with stock ones on
+hotloop's loop and the reverse, and in debug mode; a leak that stock asyncio has as well is shown,
+but does not count. Exits with 1 if anything leaks.
 """
 
 import argparse
+import asyncio
+import contextvars
+import ctypes
+import gc
+import inspect
 import logging
 import os
+import socket
 import sys
+import threading
+import time
 import warnings
+import weakref
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import hotloop
+from support import ASYNCIO, HOTLOOP, HOTLOOP_ON_STOCK, STOCK_ON_HOTLOOP
 
-import scenarios
-from support import ASYNCIO, HOTLOOP, Logged, collect
+ROUNDS = 4
+variable = contextvars.ContextVar("variable", default=0)
 
-SERIES = 40  # a cache that fills by one entry a round must have come to rest by then
-REST = 3  # so many series in a row without growth
+# -- scenarios: functions of an Env, called in a row; coroutine functions run on its loop -------
 
-
-def total_references():
-    return sys.gettotalrefcount() if hasattr(sys, "gettotalrefcount") else 0
-
-
-def measure(scenario, loop, implementation, rounds):
-    """Growth of (references, blocks) over a series of rounds."""
-    collect()
-    references, blocks = total_references(), sys.getallocatedblocks()
-    for _ in range(rounds):
-        scenario(loop, implementation)
-    collect()
-    blocks = sys.getallocatedblocks() - blocks
-    return total_references() - references, blocks
+SCENARIOS = []
 
 
-def settles(scenario, implementation, rounds):
-    """Run series until nothing grows: (whether that came true, series run, the last growths)."""
-    loop = implementation.new_event_loop()
+def scenario(function):
+    SCENARIOS.append(function)
+    return function
+
+
+def since(version):
+    return scenario if sys.version_info >= version else lambda function: function
+
+
+class Env:
+    """What a scenario works with: a loop, and Future and Task of one implementation."""
+
+    def __init__(self, implementation, debug):
+        self.implementation = implementation
+        self.loop = implementation.new_event_loop()
+        self.loop.set_debug(debug)
+        self.loop.slow_callback_duration = 60
+        self.sockets = socket.socketpair()
+        for end in self.sockets:
+            end.setblocking(False)
+
+        class MyFuture(implementation.Future):
+            pass
+
+        class MyTask(implementation.Task):
+            pass
+
+        self.MyFuture, self.MyTask = MyFuture, MyTask
+
+    def future(self):
+        return self.implementation.Future(loop=self.loop)
+
+    def task(self, coro, **options):
+        return self.implementation.Task(coro, loop=self.loop, **options)
+
+    def turn(self):
+        self.loop.stop()
+        self.loop.run_forever()
+
+    def close(self):
+        self.turn()
+        self.loop.close()
+        for end in self.sockets:
+            end.close()
+
+
+class Failure(Exception):
+    pass
+
+
+def nothing(*args):
+    pass
+
+
+def fail(*args):
+    raise Failure
+
+
+async def value():
+    return object()
+
+
+async def raising():
+    raise Failure(object())
+
+
+async def waiting(fut):
+    return await fut
+
+
+async def forever(env):
+    await env.future()
+
+
+def attempt(kind, function, *args, **kwargs):
     try:
-        for _ in range(3):
-            scenario(loop, implementation)
-        quiet, growths = 0, []
-        # What leaks adds one a round at the least; half of that leaves room for what the interpreter itself does.
-        while len(growths) < SERIES and quiet < REST:
-            growths.append(measure(scenario, loop, implementation, rounds))
-            quiet = quiet + 1 if max(growths[-1]) < rounds / 2 else 0
-        return quiet >= REST, len(growths), growths[-REST:]
-    finally:
-        loop.close()
+        function(*args, **kwargs)
+    except kind:
+        return
+    raise AssertionError(f"{function} did not raise {kind}")
+
+
+async def fails(awaitable, kind=Failure):
+    try:
+        await awaitable
+    except kind:
+        return
+    raise AssertionError(f"{awaitable} did not raise {kind}")
+
+
+# Futures.
+
+
+@scenario
+def future_never_done(env):
+    fut = env.future()
+    fut.add_done_callback(nothing)
+
+
+@scenario
+def future_of_the_loop(env):
+    env.loop.create_future().set_result(object())
+
+
+@scenario
+def future_with_result(env):
+    fut = env.future()
+    fut.add_done_callback(nothing)
+    fut.add_done_callback(nothing, context=contextvars.copy_context())
+    fut.set_result(object())
+    fut.result(), fut.exception(), fut.done(), repr(fut)
+    attempt(asyncio.InvalidStateError, fut.set_result, 1)
+    attempt(asyncio.InvalidStateError, fut.set_exception, Failure)
+    fut.cancel()
+    env.turn()
+
+
+@scenario
+def future_with_exception(env):
+    fut = env.future()
+    fut.set_exception(Failure(object()))
+    attempt(Failure, fut.result)
+    fut.exception()
+    attempt(Failure, fut.result)
+
+
+@scenario
+def future_with_exception_class(env):
+    fut = env.future()
+    fut.set_exception(Failure)
+    fut._log_traceback = False
+
+
+@scenario
+def future_with_exception_never_retrieved(env):
+    env.future().set_exception(Failure(object()))
+
+
+@scenario
+def future_with_bad_exceptions(env):
+    fut = env.future()
+    attempt(TypeError, fut.set_exception, 1)
+    attempt(TypeError, fut.set_exception, int)
+    try:
+        fut.set_exception(StopIteration(object()))
+    except TypeError:
+        return
+    fut.exception()
+
+
+@scenario
+def future_cancelled(env):
+    fut = env.future()
+    fut.add_done_callback(nothing)
+    fut.cancel()
+    attempt(asyncio.CancelledError, fut.result)
+    attempt(asyncio.CancelledError, fut.exception)
+    env.turn()
+
+
+@scenario
+def future_cancelled_with_message(env):
+    fut = env.future()
+    fut.cancel(msg=object())
+    attempt(asyncio.CancelledError, fut.result)
+    fut._make_cancelled_error(), fut._cancel_message
+
+
+@scenario
+def future_read_before_done(env):
+    fut = env.future()
+    attempt(asyncio.InvalidStateError, fut.result)
+    attempt(asyncio.InvalidStateError, fut.exception)
+
+
+@scenario
+def future_callbacks_removed(env):
+    fut = env.future()
+    for callback in nothing, fail, nothing, print:
+        fut.add_done_callback(callback)
+    fut.remove_done_callback(nothing)
+    fut.remove_done_callback(print)
+    fut.remove_done_callback(id)
+    fut._callbacks
+
+
+@scenario
+def future_callback_comparison_fails(env):
+    class Odd:
+        __call__ = nothing
+
+        def __eq__(self, other):
+            raise Failure
+
+    fut = env.future()
+    fut.add_done_callback(Odd())
+    fut.add_done_callback(Odd())
+    attempt(Failure, fut.remove_done_callback, nothing)
+
+
+@scenario
+def future_attributes(env):
+    fut = env.future()
+    for name in dir(fut):
+        getattr(fut, name, None)
+    fut._cancel_message = object()
+    fut._asyncio_future_blocking = True
+    attempt(ValueError, setattr, fut, "_log_traceback", True)
+    fut.get_loop()
+    type(fut)[int]
+
+
+@scenario
+def future_cycle(env):
+    fut = env.future()
+    fut.add_done_callback(fut.set_result)
+    other = env.future()
+    other.set_result(other)
+
+
+@scenario
+def future_weakly_referenced(env):
+    fut = env.future()
+    weakref.ref(fut, nothing)
+    kept = weakref.ref(fut)
+    del fut
+    assert kept() is None
+
+
+@scenario
+def future_subclass(env):
+    fut = env.MyFuture(loop=env.loop)
+    fut.attribute = object()
+    fut.itself = fut
+    fut.set_result(fut)
+    kept = env.MyFuture(loop=env.loop)
+    kept.attribute = weakref.ref(kept)
+    kept.set_exception(Failure(object()))
+
+
+@scenario
+def future_initialised_wrongly(env):
+    attempt(TypeError, env.implementation.Future, 1)
+    attempt(TypeError, env.implementation.Future, loop=env.loop, other=1)
+    attempt(AttributeError, env.implementation.Future, loop=object())
+    uninitialised = env.implementation.Future.__new__(env.implementation.Future)
+    attempt(RuntimeError, uninitialised.cancel)
+    repr(type(uninitialised))
+
+
+@scenario
+def future_initialised_again(env):
+    fut = env.future()
+    fut.add_done_callback(nothing)
+    try:
+        fut.__init__(loop=env.loop)
+    except RuntimeError:
+        pass
+
+
+@scenario
+async def future_awaited(env):
+    for _ in range(3):
+        fut = env.future()
+        env.loop.call_soon(fut.set_result, object())
+        await fut
+        await fut
+
+
+@scenario
+async def future_awaited_by_several(env):
+    fut = env.future()
+    tasks = [env.task(waiting(fut)) for _ in range(3)]
+    await asyncio.sleep(0)
+    fut.set_result(object())
+    for task in tasks:
+        await task
+
+
+@scenario
+async def future_exception_awaited(env):
+    fut = env.future()
+    env.loop.call_soon(fut.set_exception, Failure(object()))
+    await fails(fut)
+
+
+@scenario
+async def future_cancelled_while_awaited(env):
+    fut = env.future()
+    env.loop.call_soon(fut.cancel, object())
+    await fails(fut, asyncio.CancelledError)
+
+
+@scenario
+def future_iterator_by_hand(env):
+    fut = env.future()
+    iterator = fut.__await__()
+    next(iterator)
+    attempt(RuntimeError, next, iterator)
+    attempt(Failure, iterator.throw, Failure())
+    iterator = iter(env.future())
+    iterator.send(None)
+    iterator.close()
+    fut = env.future()
+    fut.set_result((1, 2))
+    attempt(StopIteration, next, iter(fut))
+    attempt(TypeError, iter(fut).throw, 1)
+    kept = iter(fut)
+    fut.attribute = nothing if hasattr(fut, "__dict__") else None
+    del fut, kept
+
+
+# Tasks.
+
+
+@scenario
+async def task_done(env):
+    await env.task(value())
+    await env.loop.create_task(value())
+
+
+@scenario
+async def task_not_looked_at(env):
+    env.loop.create_task(value())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+@scenario
+async def task_raising(env):
+    await fails(env.task(raising()))
+    await fails(env.loop.create_task(raising()))
+
+
+@scenario
+async def task_exception_never_retrieved(env):
+    env.task(raising())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+@scenario
+async def task_cancelled_before_it_began(env):
+    task = env.task(value())
+    task.cancel()
+    await fails(task, asyncio.CancelledError)
+
+
+@scenario
+async def task_cancelled_while_waiting(env):
+    task = env.task(forever(env))
+    await asyncio.sleep(0)
+    task.cancel(msg=object())
+    task.cancelling(), task.uncancel(), task.cancel()
+    await fails(task, asyncio.CancelledError)
+    task.cancel()
+
+
+@scenario
+async def task_cancelled_while_sleeping(env):
+    task = env.task(asyncio.sleep(100))
+    await asyncio.sleep(0)
+    task.cancel()
+    await fails(task, asyncio.CancelledError)
+
+
+@scenario
+async def task_that_swallows_cancel(env):
+    async def main():
+        try:
+            await env.future()
+        except asyncio.CancelledError:
+            return object()
+
+    task = env.task(main())
+    await asyncio.sleep(0)
+    task.cancel()
+    await task
+
+
+@scenario
+async def task_cancelled_by_itself(env):
+    async def main():
+        asyncio.current_task().cancel("message")
+        await asyncio.sleep(0)
+
+    await fails(env.task(main()), asyncio.CancelledError)
+
+
+@scenario
+def task_never_run(env):
+    task = env.task(value())
+    task._log_destroy_pending = False
+    env.turn()
+
+
+@scenario
+def task_dropped_while_pending(env):
+    env.task(forever(env))
+    env.turn()
+
+
+@scenario
+def task_waiting_for_a_cycle(env):
+    async def main():
+        fut = env.future()
+        fut.set_later = asyncio.current_task() if hasattr(fut, "__dict__") else None
+        await fut
+
+    env.task(main())
+    env.turn()
+
+
+@scenario
+async def task_chain(env):
+    async def chain(depth):
+        return await env.task(chain(depth - 1)) if depth else 0
+
+    await chain(5)
+
+
+@scenario
+async def task_awaits_stock_and_ours(env):
+    for Future in asyncio.Future, hotloop.Future:
+        for Task in asyncio.Task, hotloop.Task:
+            fut = Future(loop=env.loop)
+            task = Task(waiting(fut), loop=env.loop)
+            await asyncio.sleep(0)
+            fut.set_result(object())
+            await task
+            task = Task(waiting(Task(raising(), loop=env.loop)), loop=env.loop)
+            await fails(task)
+            task = Task(waiting(Future(loop=env.loop)), loop=env.loop)
+            await asyncio.sleep(0)
+            task.cancel()
+            await fails(task, asyncio.CancelledError)
+
+
+@scenario
+async def task_bad_yields(env):
+    def yields(what):
+        class Awaitable:
+            def __await__(self):
+                yield what
+
+        async def main():
+            await Awaitable()
+
+        return main()
+
+    other = asyncio.SelectorEventLoop()
+    for what in object(), 1, env.future(), env.implementation.Future(loop=other), (x for x in ()):
+        await fails(env.task(yields(what)), RuntimeError)
+    other.close()
+
+
+@scenario
+async def task_awaits_itself(env):
+    async def main():
+        await asyncio.current_task()
+
+    await fails(env.task(main()), RuntimeError)
+
+
+@scenario
+async def task_names(env):
+    task = env.task(value(), name="given")
+    task.set_name(object())
+    task.set_name("name" + str(id(task)))
+    task.get_name(), repr(task), repr(task)
+    other = env.task(value())
+    other.get_name(), other.get_name()
+    await task
+    await other
+
+
+@scenario
+async def task_contexts(env):
+    async def main():
+        variable.set(object())
+
+    context = contextvars.copy_context()
+    await env.task(main(), context=context)
+    await env.task(main())
+    task = env.loop.create_task(main(), context=context, name=None)
+    await task
+
+
+@scenario
+async def task_attributes(env):
+    task = env.task(waiting(env.future()))
+    await asyncio.sleep(0)
+    for name in dir(task):
+        getattr(task, name, None)
+    task.get_stack(), task.get_stack(limit=1), task.get_coro(), task._fut_waiter, task._callbacks
+    with open(os.devnull, "w") as null:
+        task.print_stack(file=null)
+    attempt(RuntimeError, task.set_result, 1)
+    attempt(RuntimeError, task.set_exception, Failure())
+    task.cancel()
+    await fails(task, asyncio.CancelledError)
+
+
+@scenario
+def task_made_wrongly(env):
+    coro = value()
+    Task = env.implementation.Task
+    attempt(TypeError, Task)
+    attempt(TypeError, Task, nothing, loop=env.loop)
+    attempt(TypeError, Task, coro, loop=env.loop, other=1)
+    attempt(TypeError, Task, coro, 1)
+    attempt(TypeError, env.loop.create_task)
+    attempt(TypeError, env.loop.create_task, nothing)
+    if sys.version_info < (3, 14):
+        attempt(TypeError, env.loop.create_task, coro, other=1)
+    else:
+        uninitialised = Task.__new__(Task)
+        repr(type(uninitialised))
+    coro.close()
+
+
+@scenario
+def task_with_a_failing_name(env):
+    class Odd:
+        def __str__(self):
+            raise Failure
+
+    coro = value()
+    attempt(Failure, env.implementation.Task, coro, loop=env.loop, name=Odd())
+    coro.close()
+
+
+@scenario
+async def task_subclass(env):
+    task = env.MyTask(value(), loop=env.loop)
+    task.attribute = task
+    await task
+    task = env.MyTask(forever(env), loop=env.loop)
+    await asyncio.sleep(0)
+    task.cancel()
+    await fails(task, asyncio.CancelledError)
+
+
+@scenario
+async def task_factory(env):
+    env.loop.set_task_factory(lambda loop, coro, **options: env.MyTask(coro, loop=loop, **options))
+    await env.loop.create_task(value(), name="x")
+    env.loop.set_task_factory(None)
+
+
+@scenario
+async def task_of_a_generator_like(env):
+    class Coroutine(asyncio.coroutines.collections.abc.Coroutine):
+        def __init__(self):
+            self.left = 2
+
+        def send(self, value):
+            self.left -= 1
+            if not self.left:
+                raise StopIteration(object())
+
+        def throw(self, *args):
+            raise args[0]
+
+        def close(self):
+            pass
+
+        __await__ = nothing
+
+    await env.task(Coroutine())
+
+
+@scenario
+async def current_and_all_tasks(env):
+    task = env.task(forever(env))
+    await asyncio.sleep(0)
+    asyncio.all_tasks(), asyncio.current_task(), asyncio.all_tasks(env.loop)
+    task.cancel()
+    await fails(task, asyncio.CancelledError)
+
+
+@since((3, 12))
+async def eager_tasks(env):
+    env.task(value(), eager_start=True).result()
+    attempt(Failure, env.task(raising(), eager_start=True).result)
+    fut = env.future()
+    task = env.task(waiting(fut), eager_start=True)
+    fut.set_result(object())
+    await task
+    task = env.task(forever(env), eager_start=True)
+    task.cancel()
+    await fails(task, asyncio.CancelledError)
+
+
+@since((3, 12))
+async def eager_task_factory(env):
+    env.loop.set_task_factory(asyncio.eager_task_factory)
+    await asyncio.gather(value(), asyncio.sleep(0), value())
+    env.loop.set_task_factory(None)
+
+
+@since((3, 14))
+async def eager_start_of_the_loop(env):
+    await env.loop.create_task(value(), eager_start=True)
+    await env.loop.create_task(asyncio.sleep(0), eager_start=True, name="x")
+
+
+@since((3, 12))
+async def eager_task_ends_with_systemexit(env):
+    async def main():
+        raise SystemExit(object())
+
+    try:
+        env.task(main(), eager_start=True)
+    except SystemExit:
+        pass
+
+
+# What asyncio makes of them.
+
+
+@scenario
+async def gathering(env):
+    await asyncio.gather(*(env.task(value()) for _ in range(5)))
+    await asyncio.gather(value(), raising(), return_exceptions=True)
+    await fails(asyncio.gather(value(), raising()))
+    outer = asyncio.gather(forever(env), forever(env))
+    await asyncio.sleep(0)
+    outer.cancel()
+    await fails(outer, asyncio.CancelledError)
+
+
+@scenario
+async def task_groups(env):
+    async with asyncio.TaskGroup() as group:
+        group.create_task(value())
+        group.create_task(asyncio.sleep(0))
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(raising())
+            group.create_task(forever(env))
+    except* Failure:
+        pass
+
+
+@scenario
+async def time_limits(env):
+    await asyncio.wait_for(value(), 10)
+    await asyncio.wait_for(env.task(asyncio.sleep(0)), 10)
+    await fails(asyncio.wait_for(env.future(), 0), TimeoutError)
+    await fails(asyncio.wait_for(env.task(forever(env)), 0.00001), TimeoutError)
+    async with asyncio.timeout(10):
+        await asyncio.sleep(0)
+    try:
+        async with asyncio.timeout(0):
+            await env.future()
+    except TimeoutError:
+        pass
+
+
+@scenario
+async def shields_and_waits(env):
+    inner = env.task(asyncio.sleep(0))
+    await asyncio.shield(inner)
+    inner = env.future()
+    outer = asyncio.shield(inner)
+    outer.cancel()
+    inner.set_result(1)
+    await fails(outer, asyncio.CancelledError)
+    tasks = [env.task(value()), env.task(asyncio.sleep(0))]
+    await asyncio.wait(tasks)
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for next_done in asyncio.as_completed([env.task(value()), env.task(asyncio.sleep(0))]):
+        await next_done
+
+
+@scenario
+async def locks_and_queues(env):
+    lock, queue, event = asyncio.Lock(), asyncio.Queue(1), asyncio.Event()
+
+    async def worker():
+        async with lock:
+            await queue.put(object())
+        await event.wait()
+
+    tasks = [env.task(worker()) for _ in range(3)]
+    for _ in tasks:
+        await queue.get()
+    event.set()
+    await asyncio.gather(*tasks)
+
+
+@scenario
+async def asynchronous_generators(env):
+    async def numbers():
+        try:
+            for number in range(3):
+                await asyncio.sleep(0)
+                yield number
+        finally:
+            await asyncio.sleep(0)
+
+    async for _ in numbers():
+        pass
+    async for _ in numbers():
+        break
+    abandoned = numbers()
+    await abandoned.__anext__()
+    del abandoned
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+@scenario
+async def executor(env):
+    await env.loop.run_in_executor(None, nothing)
+    await fails(env.loop.run_in_executor(None, fail))
+
+
+# Handles and timers.
+
+
+@scenario
+def handles_dropped(env):
+    for args in (), (1,), (1, 2), (1, 2, 3), (1, 2, 3, object()), range(20):
+        env.loop.call_soon(nothing, *args)
+    env.turn()
+
+
+@scenario
+def handles_kept(env):
+    handles = [env.loop.call_soon(nothing, *range(n)) for n in range(6)]
+    for handle in handles:
+        handle._args, handle._callback, repr(handle)
+    env.turn()
+    for handle in handles:
+        repr(handle), handle.cancelled()
+        handle.cancel()
+        handle.cancel()
+        repr(handle)
+
+
+@scenario
+def handles_cancelled(env):
+    handles = [env.loop.call_soon(nothing, object(), *range(n)) for n in range(6)]
+    for handle in handles:
+        handle.cancel()
+    env.turn()
+
+
+@scenario
+def handles_in_contexts(env):
+    context = contextvars.copy_context()
+    env.loop.call_soon(variable.set, object(), context=context)
+    env.loop.call_soon(variable.set, object())
+    handle = env.loop.call_later(0, variable.set, object(), context=context)
+    if sys.version_info >= (3, 12):
+        assert handle.get_context() is context
+    env.turn()
+
+
+@scenario
+def handles_weakly_referenced(env):
+    handle = env.loop.call_soon(nothing)
+    kept = weakref.ref(handle, nothing)
+    env.turn()
+    del handle
+    gc.isenabled(), kept
+
+
+@scenario
+def handle_in_a_cycle(env):
+    handles = []
+    handles.append(env.loop.call_soon(nothing, handles))
+    timers = []
+    timers.append(env.loop.call_later(1000, nothing, timers))
+    timers[0].cancel()
+    timers.append(env.loop.call_later(0, nothing, timers))
+    env.turn()
+
+
+@scenario
+def handles_made_by_hand(env):
+    for Handle, first in (hotloop.Handle, ()), (hotloop.TimerHandle, (10.5,)):
+
+        class Sub(Handle):
+            pass
+
+        handle = Handle(*first, nothing, (1, 2, object(), 4), env.loop)
+        handle._run()
+        handle.cancel()
+        handle = Sub(*first, nothing, [object()], env.loop, contextvars.copy_context())
+        handle._run()
+        attempt(TypeError, Handle)
+        attempt(TypeError, Handle, *first, nothing, None, env.loop)
+        attempt(TypeError, Handle, *first, nothing, (), env.loop, other=1)
+        other = Handle(*first, nothing, (), env.loop)
+        other == handle, hash(other), other != 1
+        for name in dir(other):
+            getattr(other, name, None)
+        if first:
+            other <= handle, other < handle, other >= handle
+            attempt(TypeError, lambda: other < 1)
+        other.__init__(*first, nothing, (object(),) * 5, env.loop)
+
+
+@scenario
+def handles_of_others_queued(env):
+    env.loop._add_callback(asyncio.Handle(nothing, (object(),), env.loop))
+    env.loop._add_callback(hotloop.Handle(nothing, (object(),) * 4, env.loop))
+    env.turn()
+
+
+@scenario
+def callbacks_failing(env):
+    env.loop.call_soon(fail)
+    env.loop.call_soon(fail, *range(6))
+    env.loop.call_later(0, fail, object())
+    env.turn()
+    env.turn()
+
+
+@scenario
+def exception_handler_failing(env):
+    def handler(loop, context):
+        raise Failure(context)
+
+    env.loop.set_exception_handler(handler)
+    env.loop.call_soon(fail)
+    env.turn()
+    env.future().set_exception(Failure())
+    env.loop.set_exception_handler(None)
+
+
+@scenario
+def exception_handler_keeping(env):
+    kept = []
+    env.loop.set_exception_handler(lambda loop, context: kept.append(context))
+    env.loop.call_soon(fail, kept)
+    env.turn()
+    env.loop.set_exception_handler(None)
+
+
+@scenario
+def callback_ends_the_loop(env):
+    def leave():
+        raise KeyboardInterrupt(object())
+
+    env.loop.call_soon(leave)
+    env.loop.call_soon(nothing, 1, 2, 3, 4)
+    attempt(KeyboardInterrupt, env.loop.run_forever)
+    env.turn()
+
+
+@scenario
+def timers_fired(env):
+    for n in range(6):
+        env.loop.call_later(0, nothing, *range(n))
+        env.loop.call_at(env.loop.time() - 1, nothing, object())
+    env.turn()
+    env.turn()
+
+
+@scenario
+def timers_cancelled(env):
+    timers = [env.loop.call_later(100 + n, nothing, object(), *range(n)) for n in range(6)]
+    for timer in timers[::-1]:
+        timer.cancel()
+        timer.cancel()
+    env.turn()
+
+
+@scenario
+def timers_with_odd_deadlines(env):
+    env.loop.call_later(-1, nothing, object())
+    env.loop.call_later(False, nothing)
+    env.loop.call_at(0, nothing)
+    env.loop.call_later(float("inf"), nothing, object()).cancel()
+    attempt(TypeError, env.loop.call_later, "1", nothing)
+    attempt(TypeError, env.loop.call_later, None, nothing)
+    attempt(TypeError, env.loop.call_at, None, nothing)
+    env.turn()
+
+
+@scenario
+def calls_made_wrongly(env):
+    loop = env.loop
+    for method in loop.call_soon, loop.call_soon_threadsafe, loop.call_later, loop.call_at:
+        attempt(TypeError, method)
+        attempt(TypeError, method, 1, nothing, other=2)
+    attempt(TypeError, loop.call_later, 1)
+    attempt(TypeError, loop.call_at, when=1)
+    loop.call_soon(callback=nothing)
+    loop.call_later(delay=0, callback=nothing, context=None)
+    env.turn()
+    env.turn()
+
+
+@scenario
+async def sleeps(env):
+    await asyncio.sleep(0)
+    await asyncio.sleep(0.00001, object())
+
+
+# Descriptors.
+
+
+@scenario
+def descriptors_watched(env):
+    a, b = env.sockets
+    env.loop.add_reader(a, nothing, object())
+    env.loop.add_reader(a.fileno(), nothing, *range(5))
+    env.loop.add_writer(a, nothing)
+    env.turn()
+    assert env.loop.remove_reader(a) and env.loop.remove_writer(a.fileno())
+    assert not env.loop.remove_reader(a)
+    env.turn()
+
+
+@scenario
+def descriptors_ready(env):
+    a, b = env.sockets
+    env.loop.add_reader(a, a.recv, 10)
+    env.loop.add_writer(b, b.send, b"x")
+    for _ in range(3):
+        time.sleep(0.0001)
+        env.turn()
+    env.loop.remove_writer(b)
+    env.loop.remove_reader(a)
+
+
+@scenario
+def descriptors_watched_wrongly(env):
+    attempt((ValueError, OSError), env.loop.add_reader, -1, nothing)
+    attempt((ValueError, TypeError, AttributeError), env.loop.add_reader, "x", nothing)
+    attempt(TypeError, env.loop.add_reader)
+    attempt(TypeError, env.loop.add_writer, env.sockets[0])
+    with open(os.devnull) as file:
+        attempt((PermissionError, OSError), env.loop.add_reader, file, nothing)
+
+
+@scenario
+def descriptor_callback_failing(env):
+    env.loop.add_writer(env.sockets[0], fail, object())
+    time.sleep(0.0001)
+    env.turn()
+    env.loop.remove_writer(env.sockets[0])
+    env.turn()
+
+
+@scenario
+async def sock_methods(env):
+    a, b = env.sockets
+    receiving = env.loop.create_task(env.loop.sock_recv(a, 10))
+    await asyncio.sleep(0)
+    await env.loop.sock_sendall(b, b"x")
+    await receiving
+    receiving = env.loop.create_task(env.loop.sock_recv(a, 10))
+    await asyncio.sleep(0)
+    receiving.cancel()
+    await fails(receiving, asyncio.CancelledError)
+
+
+# Threads.
+
+
+@scenario
+def threadsafe_calls_at_home(env):
+    for n in range(6):
+        env.loop.call_soon_threadsafe(nothing, *range(n))
+    env.loop.call_soon_threadsafe(nothing, object()).cancel()
+    env.turn()
+
+
+@scenario
+def threadsafe_calls_from_a_thread(env):
+    def work():
+        for n in range(6):
+            env.loop.call_soon_threadsafe(nothing, object(), *range(n))
+        env.loop.call_soon_threadsafe(nothing, object()).cancel()
+        env.loop.call_soon_threadsafe(fail)
+        env.loop.call_soon_threadsafe(env.loop.stop)
+
+    thread = threading.Thread(target=work)
+    env.loop.call_soon(thread.start)
+    env.loop.run_forever()
+    thread.join()
+
+
+@scenario
+def coroutines_from_a_thread(env):
+    def work():
+        asyncio.run_coroutine_threadsafe(value(), env.loop).result()
+        env.loop.call_soon_threadsafe(env.loop.stop)
+
+    thread = threading.Thread(target=work)
+    env.loop.call_soon(thread.start)
+    env.loop.run_forever()
+    thread.join()
+
+
+# Whole loops.
+
+
+@scenario
+def loop_opened_and_closed(env):
+    env.implementation.new_event_loop().close()
+
+
+@scenario
+def loop_closed_full(env):
+    loop = env.implementation.new_event_loop()
+    for n in range(6):
+        loop.call_soon(nothing, loop, *range(n))
+        loop.call_later(n, nothing, loop, *range(n))
+        loop.call_soon_threadsafe(nothing, loop, *range(n))
+    loop.add_reader(env.sockets[0], nothing, loop)
+    loop.remove_reader(env.sockets[0])
+    loop.close()
+    loop.close()
+    attempt(RuntimeError, loop.call_soon, nothing)
+    attempt(RuntimeError, loop.run_forever)
+
+
+@scenario
+def loop_dropped_open(env):
+    loop = env.implementation.new_event_loop()
+    loop.attribute = loop
+    loop.call_soon(nothing, loop)
+    loop.call_later(1, nothing, loop)
+    loop.create_future()
+
+
+@scenario
+def loop_run_and_closed(env):
+    env.implementation.run(value())
+    try:
+        env.implementation.run(raising())
+    except Failure:
+        pass
+
+
+@scenario
+def loop_subclass(env):
+    class Loop(env.implementation.EventLoop):
+        def time(self):
+            return 5.5
+
+        def call_soon(self, callback, *args, context=None):
+            return super().call_soon(callback, *args, context=context)
+
+    loop = Loop()
+    loop.call_later(0, nothing, loop)
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.time = time.monotonic
+    loop.call_soon = super(Loop, loop).call_soon
+    loop.run_until_complete(asyncio.sleep(0))
+    del loop.time, loop.call_soon
+    loop.close()
+
+
+@scenario
+def loop_attributes(env):
+    for name in dir(env.loop):
+        getattr(env.loop, name, None)
+    repr(env.loop)
+    env.loop.attribute = object()
+    env.loop.set_debug(not env.loop.get_debug())
+    env.loop.set_debug(not env.loop.get_debug())
+
+
+# -- measuring -----------------------------------------------------------------
+
+
+class Mallinfo2(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "keepcost",
+        )
+    ]
+
+
+def malloc_bytes():
+    try:
+        function = ctypes.CDLL(None).mallinfo2
+    except (OSError, AttributeError):
+        return None
+    function.restype = Mallinfo2
+    return lambda: function().uordblks
+
+
+COUNTERS = {
+    "refs": getattr(sys, "gettotalrefcount", None),
+    "blocks": sys.getallocatedblocks,
+    "malloc": malloc_bytes(),
+}
+COUNTERS = {name: counter for name, counter in COUNTERS.items() if counter}
+# Growth in every round, by iteration, that counts: an object, or the least malloc gives out.
+LIMITS = {"refs": 0.9, "blocks": 0.9, "malloc": 20}
+
+
+def repeat(function, env, count):
+    if inspect.iscoroutinefunction(function):
+
+        async def main():
+            for _ in range(count):
+                await function(env)
+
+        env.loop.run_until_complete(main())
+        env.turn()
+    else:
+        for _ in range(count):
+            function(env)
+
+
+def fill_free_lists(count=5000):  # more than HL_FREE_MAX
+    """Have so many objects of each kind at once that what is kept for reuse grows no more."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        futures = [loop.create_future() for _ in range(count)]
+        kept = [iter(future) for future in futures]
+        kept += [loop.call_soon(nothing) for _ in futures]
+        kept += [loop.call_later(0, nothing) for _ in futures]
+        await asyncio.gather(*(value() for _ in futures))
+        await asyncio.sleep(0.001)
+        kept += futures
+
+    HOTLOOP.run(main())
+
+
+def reading():
+    for _ in range(3):
+        gc.collect()
+    return [counter() for counter in COUNTERS.values()]
+
+
+def measure(function, implementation, debug, count):
+    """The growth by iteration in the round in which each counter grew least."""
+    env = Env(implementation, debug)
+    repeat(function, env, count)
+    readings = [reading()]
+    for _ in range(ROUNDS):
+        repeat(function, env, count)
+        readings.append(reading())
+    env.close()
+    growth = {}
+    for name, column in zip(COUNTERS, zip(*readings, strict=True), strict=True):
+        growth[name] = min(b - a for a, b in zip(column, column[1:])) / count
+    return growth
+
+
+def leaks(growth):
+    return any(growth[name] >= LIMITS[name] for name in growth)
+
+
+def row(name, variant, growth, verdict):
+    numbers = "  ".join(f"{growth[counter]:8.2f}" for counter in COUNTERS)
+    print(f"{name:40} {variant:28} {numbers}  {verdict}", flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", help="scenarios whose name contains this")
-    parser.add_argument("--rounds", type=int, default=20, help="rounds in a series")
-    parser.add_argument("--loop", choices=["asyncio", "hotloop"], default="hotloop")
-    options = parser.parse_args()
-
+    parser.add_argument("-n", type=int, default=30, help="iterations in a round")
+    parser.add_argument("-v", action="store_true", help="print what does not leak, too")
+    parser.add_argument("names", nargs="*", help="parts of the names of scenarios")
+    arguments = parser.parse_args()
+    logging.getLogger("asyncio").addHandler(logging.NullHandler())
+    logging.getLogger("asyncio").propagate = False
     warnings.simplefilter("ignore")
-    implementation = {"asyncio": ASYNCIO, "hotloop": HOTLOOP}[options.loop]
-    chosen = [scenario for scenario in scenarios.SCENARIOS if options.only in scenario.__name__]
-    if not chosen:
-        parser.error(f"no scenario is called {options.only!r}")
-    if not hasattr(sys, "gettotalrefcount"):
-        print("not a debug interpreter: only memory blocks are counted", file=sys.stderr)
+    gc.disable()
+    fill_free_lists()
+    gc.collect()
+    gc.freeze()
+    print(
+        f"{sys.version}\nwith libuv {hotloop.libuv_version()}; growth by iteration of: {', '.join(COUNTERS)}"
+    )
 
-    print(
-        f"{'scenario':34} {'series':>6} {'references':>11} {'blocks':>7}   in the last {options.rounds} rounds"
-    )
-    leaking = []
-    for scenario in chosen:
-        with Logged(logging.WARNING):  # whatever a scenario logs is no news here
-            good, series, growths = settles(scenario, implementation, options.rounds)
-        references, blocks = growths[-1]
-        print(
-            f"{scenario.__name__:34} {series:6} {references:11} {blocks:7}   {'' if good else 'LEAKS'}",
-            flush=True,
-        )
-        if not good:
-            leaking.append(scenario.__name__)
-    print(
-        f"{len(chosen) - len(leaking)} of {len(chosen)} scenarios leave nothing behind on {options.loop}"
-    )
-    if leaking:
-        print("leaking:", ", ".join(leaking))
-    return 1 if leaking else 0
+    leaky = ran = 0
+    for function in SCENARIOS:
+        name = function.__name__
+        if arguments.names and not any(part in name for part in arguments.names):
+            continue
+        for implementation in HOTLOOP, STOCK_ON_HOTLOOP, HOTLOOP_ON_STOCK:
+            for debug in False, True:
+                ran += 1
+                variant = implementation.name + (", debug" if debug else "")
+                growth = measure(function, implementation, debug, arguments.n)
+                if leaks(growth):  # or something else has not settled yet
+                    growth = measure(function, implementation, debug, 5 * arguments.n)
+                if not leaks(growth):
+                    if arguments.v:
+                        row(name, variant, growth, "")
+                    continue
+                stock = measure(function, ASYNCIO, debug, 5 * arguments.n)
+                excess = {counter: growth[counter] - max(stock[counter], 0) for counter in growth}
+                leaky += leaks(excess)
+                row(name, variant, growth, "LEAKS" if leaks(excess) else "as stock asyncio does")
+    print(f"{len(SCENARIOS)} scenarios, {ran} runs, {leaky} leak")
+    return 1 if leaky or not ran else 0
 
 
 if __name__ == "__main__":

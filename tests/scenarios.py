@@ -1,6 +1,6 @@
-"""What programs do all day, in rounds: test_leaks.py and refleaks.py look at what each leaves behind.
+"""What programs do all day, in rounds: test_leaks.py looks at what each leaves behind.
 
-A scenario takes a loop and an implementation (see support.py). No pytest here: refleaks.py runs where there is none.
+A scenario takes a loop and an implementation (see support.py). refleaks.py has finer ones, for a debug interpreter.
 """
 
 import asyncio

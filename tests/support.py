@@ -13,11 +13,7 @@ import time
 import types
 import warnings
 
-STOCK_ONLY = os.environ.get("HOTLOOP_TESTS_STOCK_ONLY") == "1"
-if STOCK_ONLY:
-    hotloop = None
-else:
-    import hotloop
+import hotloop
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SANITIZED = bool(os.environ.get("HOTLOOP_SANITIZE"))
@@ -41,35 +37,31 @@ ASYNCIO = Implementation(
     Future=asyncio.Future,
     Task=asyncio.Task,
 )
-if STOCK_ONLY:
-    HOTLOOP = STOCK_ON_HOTLOOP = HOTLOOP_ON_STOCK = ASYNCIO
-    IMPLEMENTATIONS = MIXTURES = [ASYNCIO]
-else:
-    HOTLOOP = Implementation(
-        name="hotloop",
-        new_event_loop=hotloop.new_event_loop,
-        EventLoop=hotloop.EventLoop,
-        Future=hotloop.Future,
-        Task=hotloop.Task,
-    )
-    IMPLEMENTATIONS = [ASYNCIO, HOTLOOP]
+HOTLOOP = Implementation(
+    name="hotloop",
+    new_event_loop=hotloop.new_event_loop,
+    EventLoop=hotloop.EventLoop,
+    Future=hotloop.Future,
+    Task=hotloop.Task,
+)
+IMPLEMENTATIONS = [ASYNCIO, HOTLOOP]
 
-    # Future and Task of one kind on a loop of the other.
-    HOTLOOP_ON_STOCK = Implementation(
-        name="hotloop-on-asyncio",
-        new_event_loop=asyncio.SelectorEventLoop,
-        EventLoop=asyncio.SelectorEventLoop,
-        Future=hotloop.Future,
-        Task=hotloop.Task,
-    )
-    STOCK_ON_HOTLOOP = Implementation(
-        name="asyncio-on-hotloop",
-        new_event_loop=hotloop.new_event_loop,
-        EventLoop=hotloop.EventLoop,
-        Future=asyncio.Future,
-        Task=asyncio.Task,
-    )
-    MIXTURES = [ASYNCIO, HOTLOOP, HOTLOOP_ON_STOCK, STOCK_ON_HOTLOOP]
+# Future and Task of one kind on a loop of the other.
+HOTLOOP_ON_STOCK = Implementation(
+    name="hotloop-on-asyncio",
+    new_event_loop=asyncio.SelectorEventLoop,
+    EventLoop=asyncio.SelectorEventLoop,
+    Future=hotloop.Future,
+    Task=hotloop.Task,
+)
+STOCK_ON_HOTLOOP = Implementation(
+    name="asyncio-on-hotloop",
+    new_event_loop=hotloop.new_event_loop,
+    EventLoop=hotloop.EventLoop,
+    Future=asyncio.Future,
+    Task=asyncio.Task,
+)
+MIXTURES = [ASYNCIO, HOTLOOP, HOTLOOP_ON_STOCK, STOCK_ON_HOTLOOP]
 
 
 # -- descriptors and memory --------------------------------------------------
@@ -223,6 +215,35 @@ def same_on_both(scenario, *args, over=None):
             got = scenario(implementation, *args)
             assert (implementation.name, got) == (implementation.name, expected)
     return expected
+
+
+def on_each(scenario, kind, debug=False):
+    """Compare scenario(loop, Future or Task) over all mixtures of loops and types."""
+
+    def with_loop(mixture):
+        loop = mixture.new_event_loop()
+        loop.set_debug(debug)
+        try:
+            return scenario(loop, getattr(mixture, kind))
+        finally:
+            loop.set_debug(False)
+            loop.close()
+
+    return same_on_both(with_loop, over=MIXTURES)
+
+
+def contexts_of(scenario, kind, debug=False):
+    """What the exception handler is told in scenario(loop, Future or Task), over all mixtures."""
+
+    def collecting(loop, cls):
+        contexts = Contexts()
+        loop.set_exception_handler(contexts)
+        scenario(loop, cls)
+        collect()
+        turns(loop, 2)
+        return contexts.summary(), [list(context) for context in contexts]
+
+    return on_each(collecting, kind, debug)
 
 
 class Logged(logging.Handler):

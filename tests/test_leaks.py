@@ -1,7 +1,7 @@
 """Nothing may be left behind: objects, memory blocks, descriptors, resident memory.
 
 Each scenario of scenarios.py runs until it no longer allocates anything new, then many more times.
-tests/refleaks.py does the same with the total reference count of a debug interpreter.
+tests/refleaks.py looks closer, with the total reference count of a debug interpreter.
 """
 
 import asyncio

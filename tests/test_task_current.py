@@ -1,0 +1,152 @@
+"""Which task runs now, which tasks there are."""
+
+import asyncio
+from functools import partial
+
+import pytest
+import support
+from support import (
+    Contexts,
+    turns,
+)
+
+on_each = partial(support.on_each, kind="Task")
+
+
+async def nothing():
+    pass
+
+
+async def forever():
+    await asyncio.get_running_loop().create_future()
+
+
+# -- the current task, all tasks -----------------------------------------------
+
+
+def test_the_current_task_is_the_one_that_runs(start, finish, mixed_loop):
+    log = []
+
+    async def other():
+        log.append(asyncio.current_task() is second)
+
+    async def main():
+        nonlocal second
+        log.append(asyncio.current_task() is task)
+        second = start(other())
+        await second
+        log.append(asyncio.current_task() is task)
+        log.append(asyncio.current_task(mixed_loop) is task)
+
+    second = None
+    task = start(main())
+    finish(task)
+    assert log == [True, True, True, True]
+
+
+def test_there_is_no_current_task_in_a_callback_or_outside(start, finish, mixed_loop):
+    log = []
+
+    async def main():
+        mixed_loop.call_soon(lambda: log.append(asyncio.current_task()))
+        await asyncio.sleep(0)
+        future = mixed_loop.create_future()
+        future.add_done_callback(lambda f: log.append(asyncio.current_task()))
+        future.set_result(None)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        mixed_loop.call_later(0, lambda: log.append(asyncio.current_task()))
+        await asyncio.sleep(0.01)
+
+    finish(start(main()))
+    assert log == [None, None, None]
+    assert asyncio.current_task(mixed_loop) is None
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        asyncio.current_task()
+
+
+def test_the_current_task_is_gone_after_an_exception_left_the_loop(start, mixed_loop):
+    async def main():
+        raise SystemExit(1)
+
+    task = start(main())
+    with pytest.raises(SystemExit):
+        mixed_loop.run_forever()
+    assert asyncio.current_task(mixed_loop) is None
+    assert type(task.exception()) is SystemExit
+
+
+def test_all_tasks_are_those_not_yet_done(start, finish, mixed_loop):
+    async def main():
+        others = {start(forever()) for _ in range(5)}
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == others | {task}
+        cancelled = others.pop()
+        cancelled.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == others | {task}
+        for other in others:
+            other.cancel()
+
+    task = start(main())
+    assert asyncio.all_tasks(mixed_loop) == {task}
+    finish(task)
+    turns(mixed_loop, 2)
+    assert asyncio.all_tasks(mixed_loop) == set()
+
+
+def test_tasks_of_a_loop_are_not_those_of_another(new_mixed_loop, Task):
+    first, second = new_mixed_loop(), new_mixed_loop()
+    tasks = Task(nothing(), loop=first), Task(nothing(), loop=second)
+    assert asyncio.all_tasks(first) == {tasks[0]}
+    assert asyncio.all_tasks(second) == {tasks[1]}
+    first.run_until_complete(tasks[0])
+    second.run_until_complete(tasks[1])
+
+
+def test_entering_and_leaving_by_hand(start, finish, mixed_loop):
+    """Frameworks that step coroutines themselves use these."""
+    from asyncio import tasks as module
+
+    async def main():
+        outer, inner = asyncio.current_task(), start(nothing())
+        module._leave_task(mixed_loop, outer)
+        assert asyncio.current_task() is None
+        module._enter_task(mixed_loop, inner)
+        assert asyncio.current_task() is inner
+        with pytest.raises(RuntimeError):
+            module._enter_task(mixed_loop, outer)
+        with pytest.raises(RuntimeError):
+            module._leave_task(mixed_loop, outer)
+        module._leave_task(mixed_loop, inner)
+        module._enter_task(mixed_loop, outer)
+        assert asyncio.current_task() is outer
+        if hasattr(module, "_swap_current_task"):
+            assert module._swap_current_task(mixed_loop, inner) is outer
+            assert asyncio.current_task() is inner
+            assert module._swap_current_task(mixed_loop, outer) is inner
+        await inner
+        assert asyncio.current_task() is outer
+        return "done"
+
+    assert finish(start(main())) == "done"
+
+
+def test_a_task_stepped_while_another_is_entered_reports_it():
+    def scenario(loop, Task):
+        from asyncio import tasks as module
+
+        contexts = Contexts()
+        loop.set_exception_handler(contexts)
+        intruder = Task(nothing(), loop=loop)
+        loop.run_until_complete(intruder)
+        loop.call_soon(module._enter_task, loop, intruder)
+        task = Task(nothing(), loop=loop)
+        loop.call_soon(module._leave_task, loop, intruder)
+        turns(loop, 2)
+        task._log_destroy_pending = False
+        task.get_coro().close()
+        return [type(context["exception"]) for context in contexts]
+
+    assert on_each(scenario) == [RuntimeError]
