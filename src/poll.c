@@ -20,6 +20,8 @@
 #define HL_POLL_MAX_TURNS 1024        /* in case the processor's counter is not to be trusted */
 #define HL_CALIBRATION_NS 1000000     /* how far apart the clocks are compared, at least */
 #define HL_NEAR_SECONDS 0.020
+#define HL_DEEP_SLEEP_SECONDS 0.003   /* a processor that idles longer than this ... */
+#define HL_WAKE_UP_SECONDS 0.000250   /* ... takes up to this long to wake */
 #define HL_FAR_LIMIT 86400.0
 #define HL_DETACH_INTERVAL_NS 5000000
 
@@ -100,7 +102,9 @@ open_near_timer(HLLoop *loop)
     return 0;
 }
 
-/* Returns -1, without exception, where there is no timerfd to be had. */
+/* Returns -1, without exception, where there is no timerfd to be had.
+
+   A long wait ends a little too early: what remains is then a short wait, which is exact. */
 static int
 arm_near_timer(HLLoop *loop, double deadline, double delay)
 {
@@ -109,6 +113,9 @@ arm_near_timer(HLLoop *loop, double deadline, double delay)
     }
     if (loop->near_armed == deadline) {
         return 0;
+    }
+    if (delay > HL_DEEP_SLEEP_SECONDS) {
+        delay -= HL_WAKE_UP_SECONDS;
     }
     int64_t at = hl_monotonic_ns() + (int64_t)ceil(delay * 1e9);
     struct itimerspec spec = {{0, 0}, {at / 1000000000, at % 1000000000}};

@@ -691,7 +691,7 @@ def test_the_repr_is_that_of_asyncio(debug):
         loop.run_until_complete(task)
         return reprs
 
-    reprs = on_each(scenario, debug)
+    reprs = on_each(scenario, debug=debug)
     assert reprs[0].startswith(
         "<Task pending name='name of the task' coro=<named_coroutine() running at "
     )

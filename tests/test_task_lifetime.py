@@ -241,7 +241,7 @@ def test_a_pending_task_destroyed_is_reported(debug):
         Task(main(), loop=loop)
         one_turn(loop)
 
-    [context], [keys] = contexts_of(scenario, debug)
+    [context], [keys] = contexts_of(scenario, debug=debug)
     assert context["message"] == "Task was destroyed but it is pending!"
     assert set(keys) == {"task", "message"} | ({"source_traceback"} if debug else set())
 
