@@ -199,6 +199,22 @@ def test_a_future_can_be_referenced_weakly(Future, mixed_loop):
     assert gone() is None
 
 
+@pytest.mark.parametrize("how", ["result", "callback"])
+def test_a_long_chain_of_futures_is_freed_without_overflow(Future, mixed_loop, how):
+    future = None
+    for _ in range(100_000):
+        following = Future(loop=mixed_loop)
+        if how == "result":
+            following.set_result(future)
+        elif future is not None:
+            following.add_done_callback(future.__eq__)
+        future = following
+    gone = weakref.ref(future)
+    del future, following
+    collect()
+    assert gone() is None
+
+
 def test_cycles_through_a_future_are_collected(Future, mixed_loop):
     class Marker:
         pass
