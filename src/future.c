@@ -533,6 +533,9 @@ hl_future_keep(PyObject *self, HLFreeList *list, void (*clear_payload)(PyObject 
     PyObject_ClearWeakRefs(self);
     clear_payload(self);
     ((PyTypeObject *)(f->is_task ? st->StockTask : st->StockFuture))->tp_clear(self);
+    if (list->length >= HL_FREE_MAX) {
+        return false; /* filled by what this one kept alive */
+    }
     f->state = HL_PENDING;
     f->blocking = false;
     list->objects[list->length++] = self;
@@ -540,8 +543,9 @@ hl_future_keep(PyObject *self, HLFreeList *list, void (*clear_payload)(PyObject 
 }
 
 static void
-future_tp_dealloc(PyObject *self)
+future_free(PyObject *self)
 {
+    PyObject_GC_Track(self);
     if (hl_future_keep(self, &hl_future(self)->st->free_futures, hl_future_clear_payload)
         || PyObject_CallFinalizerFromDealloc(self) < 0) {
         return;
@@ -557,6 +561,16 @@ future_tp_dealloc(PyObject *self)
 #if PY_VERSION_HEX < 0x030C0000
     Py_DECREF(type); /* the static base type of 3.11 leaves that to its subtypes */
 #endif
+}
+
+/* Futures can be chained by the hundred thousand, as each other's results. */
+static void
+future_tp_dealloc(PyObject *self)
+{
+    PyObject_GC_UnTrack(self);
+    Py_TRASHCAN_BEGIN(self, future_tp_dealloc);
+    future_free(self);
+    Py_TRASHCAN_END;
 }
 
 /* ---- Tables ---- */

@@ -210,11 +210,10 @@ handle_tp_clear(PyObject *self)
 }
 
 static void
-handle_tp_dealloc(PyObject *self)
+handle_free(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     HLState *st = hl_handle(self)->st;
-    PyObject_GC_UnTrack(self);
     PyObject_ClearWeakRefs(self);
     handle_tp_clear(self);
     if (st != NULL) {
@@ -228,6 +227,15 @@ handle_tp_dealloc(PyObject *self)
     }
     type->tp_free(self);
     Py_DECREF(type);
+}
+
+static void
+handle_tp_dealloc(PyObject *self)
+{
+    PyObject_GC_UnTrack(self);
+    Py_TRASHCAN_BEGIN(self, handle_tp_dealloc);
+    handle_free(self);
+    Py_TRASHCAN_END;
 }
 
 /* ---- Tables ---- */

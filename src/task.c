@@ -458,8 +458,9 @@ task_finalize(PyObject *self)
 }
 
 static void
-task_tp_dealloc(PyObject *self)
+task_free(PyObject *self)
 {
+    PyObject_GC_Track(self);
     if (hl_future_keep(self, &hl_future(self)->st->free_tasks, task_clear_payload)
         || PyObject_CallFinalizerFromDealloc(self) < 0) {
         return;
@@ -476,6 +477,15 @@ task_tp_dealloc(PyObject *self)
 #if PY_VERSION_HEX < 0x030C0000
     Py_DECREF(type); /* the static base type of 3.11 leaves that to its subtypes */
 #endif
+}
+
+static void
+task_tp_dealloc(PyObject *self)
+{
+    PyObject_GC_UnTrack(self);
+    Py_TRASHCAN_BEGIN(self, task_tp_dealloc);
+    task_free(self);
+    Py_TRASHCAN_END;
 }
 
 /* ---- Tables ---- */

@@ -19,6 +19,13 @@ from support import SANITIZED, collect, open_descriptors, resident_bytes, turns
 ROUNDS = 40
 
 
+@pytest.fixture
+def loop(loop):
+    """Debug mode makes much more; the scenario debug_mode is about that."""
+    loop.set_debug(False)
+    return loop
+
+
 def counted(thing):
     """Whether an object is of a kind that the scenarios make."""
     return isinstance(thing, (asyncio.Future, asyncio.Handle, asyncio.AbstractEventLoop, Thing))

@@ -27,7 +27,7 @@ from support import (
 )
 
 # Far above what a right loop needs (a millisecond), far below a polling interval or a hang.
-PROMPT = 2 * PATIENCE
+PROMPT = 5 * PATIENCE
 
 
 def interrupt(impl, source, *, signals=1, ready="READY"):
