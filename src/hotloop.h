@@ -95,7 +95,6 @@ struct HLLoop {
     PyObject *old_asyncgen_hooks; /* owned, while running */
     PyThreadState *detached;      /* saved while the poll blocks without the GIL */
     unsigned long thread_id;      /* 0 when not running */
-    int64_t last_detach_ns;
     uint64_t last_poll_ticks;
     uint64_t poll_interval_ticks; /* HL_POLL_INTERVAL_NS in ticks; 0 until measured */
     uint64_t opened_ticks;        /* the two clocks when the loop was opened */

@@ -100,6 +100,17 @@ ask_asyncio(HLState *st)
     return rc;
 }
 
+static PyObject *
+make_do_nothing(void)
+{
+    PyObject *globals = PyDict_New();
+    PyObject *function = globals != NULL
+                             ? PyRun_String("lambda: None", Py_eval_input, globals, globals)
+                             : NULL;
+    Py_XDECREF(globals);
+    return function;
+}
+
 /* ---- Module functions ---- */
 
 static PyObject *
@@ -124,7 +135,8 @@ module_exec(PyObject *module)
         return -1;
     }
     st->context_kwname = PyTuple_Pack(1, st->name.context);
-    if (st->context_kwname == NULL) {
+    st->do_nothing = make_do_nothing();
+    if (st->context_kwname == NULL || st->do_nothing == NULL) {
         return -1;
     }
     if (hl_loop_setup(module, st) < 0 || hl_handle_setup(module, st) < 0

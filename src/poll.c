@@ -4,9 +4,10 @@
    farther ones by a uv_timer_t, in milliseconds rounded up.  Both only end the wait: which
    timers are due is decided by the heap and loop.time(), so that none fires early.
 
-   The GIL is detached only around a poll that may block (and, for a loop of C callbacks that
-   never gives other threads a chance, every HL_DETACH_INTERVAL_NS); hl_loop_attach() takes it
-   back in the first libuv callback that needs it. */
+   The GIL is detached only around a poll that may block; hl_loop_attach() takes it back in the
+   first libuv callback that needs it.  A busy loop hands it over as busy Python code does, when
+   a thread has waited for it for a switch interval.  To detach for a moment in each poll would
+   not do: the waiting thread wakes too late to take the GIL, and its wait starts again. */
 
 #include "hotloop.h"
 #include <math.h>
@@ -23,7 +24,6 @@
 #define HL_DEEP_SLEEP_SECONDS 0.003   /* a processor that idles longer than this ... */
 #define HL_WAKE_UP_SECONDS 0.000250   /* ... takes up to this long to wake */
 #define HL_FAR_LIMIT 86400.0
-#define HL_DETACH_INTERVAL_NS 5000000
 
 int64_t
 hl_monotonic_ns(void)
@@ -171,6 +171,16 @@ run_detached(HLLoop *loop, uv_run_mode mode)
     hl_loop_attach(loop);
 }
 
+/* Let the interpreter do what it does between two lines of Python: give the GIL to a thread that
+   waits for it, raise what another thread sent to this one.  Callbacks written in C never do. */
+static int
+yield_if_asked(HLLoop *loop)
+{
+    PyObject *done = PyObject_CallNoArgs(loop->st->do_nothing);
+    Py_XDECREF(done);
+    return done != NULL ? 0 : -1;
+}
+
 /* ---- When to poll ---- */
 
 bool
@@ -217,14 +227,12 @@ hl_poll(HLLoop *loop, bool may_block)
         run_detached(loop, hl_inbox_is_empty(&loop->inbox) ? UV_RUN_ONCE : UV_RUN_NOWAIT);
         atomic_store(&loop->sleeping, 0);
         atomic_store(&loop->wake_sent, 0);
-        loop->last_detach_ns = hl_monotonic_ns();
-    }
-    else if (hl_monotonic_ns() - loop->last_detach_ns >= HL_DETACH_INTERVAL_NS) {
-        run_detached(loop, UV_RUN_NOWAIT);
-        loop->last_detach_ns = hl_monotonic_ns();
     }
     else {
         uv_run(&loop->uv, UV_RUN_NOWAIT);
+        if (yield_if_asked(loop) < 0) {
+            return -1;
+        }
     }
     note_poll(loop);
     return loop->signal_count > 0 ? hl_wakeup_deliver(loop) : 0;

@@ -94,6 +94,7 @@ typedef struct HLState {
     HL_OPTIONAL_IMPORTS(X)
 #undef X
     PyObject *context_kwname;     /* ("context",) */
+    PyObject *do_nothing;         /* a function written in Python */
     PyObject *registry;           /* the set behind the WeakSet of tasks, or NULL */
     int format_takes_debug;       /* _format_callback_source(..., debug=) */
     int create_task_takes_kwargs; /* BaseEventLoop.create_task(coro, **kwargs) */

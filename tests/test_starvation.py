@@ -4,9 +4,11 @@ Every kind of busy work is set against everything it could starve.
 """
 
 import asyncio
+import functools
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 
@@ -208,11 +210,33 @@ def test_other_threads_are_heard(loop, busy):
     thread.join()
 
 
+def test_callbacks_in_c_leave_the_gil_to_threads(loop):
+    """At each switch interval, as Python code would; nothing here runs any Python code."""
+    again = functools.partial(print)
+    again.__setstate__((loop.call_soon, (again,), {}, None))
+    rounds = []
+
+    def thread():
+        for _ in range(20):
+            before = time.monotonic()
+            time.sleep(0.0001)
+            rounds.append(time.monotonic() - before)
+        loop.call_soon_threadsafe(loop.stop)
+
+    thread = threading.Thread(target=thread)
+    loop.call_soon(again)
+    thread.start()
+    loop.run_forever()
+    thread.join()
+    again.__setstate__((print, (), {}, None))
+    assert sorted(rounds)[10] < 4 * PATIENCE * sys.getswitchinterval()
+
+
 def test_executors_deliver(loop, busy):
     async def main():
-        return [await asyncio.to_thread(pow, number, 2) for number in range(10)]
+        return [await asyncio.to_thread(pow, number, 2) for number in range(3)]
 
-    assert loop.run_until_complete(main()) == [number**2 for number in range(10)]
+    assert loop.run_until_complete(main()) == [0, 1, 4]
 
 
 def test_ctrl_c_is_heard(loop, busy):
