@@ -14,7 +14,6 @@
 #include "ticks.h"
 #include "timerheap.h"
 
-typedef struct HLLoop HLLoop;
 typedef struct HLWatch HLWatch;
 
 /* ---- Handle and TimerHandle: payload behind asyncio's own fields, which stay empty ---- */
@@ -355,12 +354,33 @@ int hl_wakeup_fileno(HLLoop *loop);
 int hl_wakeup_deliver(HLLoop *loop);
 void hl_wakeup_close(HLLoop *loop);
 
-/* ---- From watch.c ---- */
+/* ---- From watch.c and readers.c ---- */
 
+typedef enum { HL_READ, HL_WRITE } HLSide;
+
+/* Queue object whenever fd is ready on that side, from now until it is stopped; on_ready is then
+   called with it (NULL: it is a Handle).  *previous: the reference to what waited there before,
+   or NULL.  The descriptor is registered anew. */
+int hl_watch_start(HLLoop *loop, int fd, HLSide side, PyObject *object, HLOnReady on_ready,
+                   PyObject **previous);
+/* The same where fd is surely the descriptor that was watched before, if any was. */
+int hl_watch_resume(HLLoop *loop, int fd, HLSide side, PyObject *object, HLOnReady on_ready);
+/* Stop; the caller gets the watch's reference to what waited there, or NULL. */
+PyObject *hl_watch_stop(HLLoop *loop, int fd, HLSide side);
+/* The same, but the descriptor stays registered until it is ready when nobody waits. */
+PyObject *hl_watch_leave(HLLoop *loop, int fd, HLSide side);
+/* What waits there.  Borrowed, or NULL. */
+PyObject *hl_watch_waiting(HLLoop *loop, int fd, HLSide side);
+/* A transport owns fd: it is watched, if only idly, until hl_watch_close(). */
+int hl_watch_claim(HLLoop *loop, int fd, PyObject *transport);
+/* Borrowed, or NULL. */
+PyObject *hl_watch_transport(HLLoop *loop, int fd);
+/* Forget fd, which its owner is about to close. */
+void hl_watch_close(HLLoop *loop, int fd);
+void hl_watch_close_all(HLLoop *loop);
 /* See that no descriptor was closed behind our back since it was armed: libuv would abort. */
 void hl_watch_verify(HLLoop *loop);
-void hl_watch_close_all(HLLoop *loop);
 int hl_watch_traverse(HLLoop *loop, visitproc visit, void *arg);
-extern PyMethodDef hl_watch_methods[];
+extern PyMethodDef hl_reader_methods[];
 
 #endif

@@ -290,7 +290,7 @@ loop_tp_traverse(PyObject *self, visitproc visit, void *arg)
     for (size_t i = 0; i < loop->ready.length; i++) {
         HLEntry *entry = hl_ready_at(&loop->ready, i);
         Py_VISIT(hl_entry_object(entry));
-        Py_VISIT(entry->arg);
+        Py_VISIT(hl_entry_arg(entry));
     }
     for (size_t i = 0; i < loop->timers.length; i++) {
         Py_VISIT(loop->timers.timers[i].handle);
@@ -397,7 +397,7 @@ hl_loop_setup(PyObject *module, HLState *st)
     st->LoopType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &loop_spec, NULL);
     if (st->LoopType == NULL || add_methods(st->LoopType, hl_schedule_methods) < 0
         || add_methods(st->LoopType, hl_run_methods) < 0
-        || add_methods(st->LoopType, hl_watch_methods) < 0) {
+        || add_methods(st->LoopType, hl_reader_methods) < 0) {
         return -1;
     }
     return PyModule_AddType(module, st->LoopType);

@@ -8,16 +8,27 @@
 #include <Python.h>
 #include <stdint.h>
 
+typedef struct HLLoop HLLoop;
+
 typedef enum {
     HL_RUN_HANDLE = 0,  /* a Handle or TimerHandle of ours */
     HL_STEP_TASK = 1,   /* a Task of ours, to be stepped */
     HL_WAKE_TASK = 2,   /* a Task of ours; the argument is the future it waited for */
     HL_RUN_FOREIGN = 3, /* a stock asyncio.Handle */
+    HL_RUN_IO = 4,      /* an object of the core whose descriptor is ready */
 } HLEntryKind;
+
+/* What an HL_RUN_IO entry calls.  -1 only with an exception that has to leave the loop. */
+typedef int (*HLOnReady)(HLLoop *loop, PyObject *object);
+
+#define HL_ENTRY_TAGS ((uintptr_t)7)
 
 typedef struct {
     uintptr_t tagged; /* owned object | HLEntryKind */
-    PyObject *arg;    /* owned, or NULL */
+    union {
+        PyObject *arg; /* owned, or NULL; not of HL_RUN_IO */
+        HLOnReady on_ready;
+    };
 } HLEntry;
 
 typedef struct {
@@ -30,13 +41,13 @@ typedef struct {
 static inline PyObject *
 hl_entry_object(const HLEntry *entry)
 {
-    return (PyObject *)(entry->tagged & ~(uintptr_t)3);
+    return (PyObject *)(entry->tagged & ~HL_ENTRY_TAGS);
 }
 
 static inline HLEntryKind
 hl_entry_kind(const HLEntry *entry)
 {
-    return (HLEntryKind)(entry->tagged & 3);
+    return (HLEntryKind)(entry->tagged & HL_ENTRY_TAGS);
 }
 
 static inline HLEntry *
@@ -77,6 +88,24 @@ hl_ready_push(HLReady *ready, PyObject *object, PyObject *arg, HLEntryKind kind)
     entry->arg = Py_XNewRef(arg);
     ready->length++;
     return 0;
+}
+
+/* The same for HL_RUN_IO. */
+static inline int
+hl_ready_push_io(HLReady *ready, PyObject *object, HLOnReady on_ready)
+{
+    if (hl_ready_push(ready, object, NULL, HL_RUN_IO) < 0) {
+        return -1;
+    }
+    hl_ready_at(ready, ready->length - 1)->on_ready = on_ready;
+    return 0;
+}
+
+/* The argument that the entry owns, or NULL. */
+static inline PyObject *
+hl_entry_arg(const HLEntry *entry)
+{
+    return hl_entry_kind(entry) != HL_RUN_IO ? entry->arg : NULL;
 }
 
 /* The caller takes over the entry's references. */

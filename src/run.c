@@ -42,6 +42,8 @@ dispatch(HLLoop *loop, const HLEntry *entry)
         return hl_loop_set_current_task(loop, NULL) < 0 ? -1 : hl_handle_run(object);
     case HL_RUN_FOREIGN:
         return hl_loop_set_current_task(loop, NULL) < 0 ? -1 : run_foreign(loop, object);
+    case HL_RUN_IO:
+        return hl_loop_set_current_task(loop, NULL) < 0 ? -1 : entry->on_ready(loop, object);
     }
     Py_UNREACHABLE();
 }
@@ -79,9 +81,9 @@ warn_if_slow(HLLoop *loop, PyObject *object, HLEntryKind kind, double took)
     if (took < seconds) {
         return 0;
     }
-    bool is_task = kind == HL_STEP_TASK || kind == HL_WAKE_TASK;
-    PyObject *text = is_task ? PyObject_Repr(object)
-                             : PyObject_CallOneArg(st->format_handle, object);
+    bool is_handle = kind == HL_RUN_HANDLE || kind == HL_RUN_FOREIGN;
+    PyObject *text = is_handle ? PyObject_CallOneArg(st->format_handle, object)
+                               : PyObject_Repr(object);
     PyObject *logged = text == NULL
                            ? NULL
                            : PyObject_CallMethod(st->logger, "warning", "sOd",

@@ -332,7 +332,7 @@ hl_loop_release_entry(const HLEntry *entry)
     else {
         Py_DECREF(hl_entry_object(entry));
     }
-    Py_XDECREF(entry->arg);
+    Py_XDECREF(hl_entry_arg(entry));
 }
 
 void

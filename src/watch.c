@@ -1,8 +1,12 @@
-/* add_reader and add_writer: one uv_poll_t for each watched descriptor.
+/* Watched descriptors: one uv_poll_t each, shared by all that wait for the same one.
 
-   A watch is made with the first reader or writer of a descriptor and closed with the last; it is
-   plain memory, owned by the loop's table until uv_close(), then freed in the close callback.
-   The descriptor stays its owner's: its blocking mode is left as it was (uvloop#712).
+   A watch has two sides, to read and to write.  What waits on a side is a Handle (add_reader(),
+   add_writer()) or an object of the core with a function to call; the watch holds a reference to
+   it.  Readiness only queues it: callbacks keep their turn, as in asyncio.
+
+   A watch is plain memory, owned by the loop's table until uv_close(), then freed in the close
+   callback.  It goes with the last side that is stopped, or when the descriptor's owner says
+   so.  The descriptor stays its owner's: its blocking mode is left as it was (uvloop#712).
 
    libuv registers descriptors with epoll only at the next poll, and aborts the process if that
    fails.  So a registration is tried here at once, where it can raise; and watches armed since
@@ -12,28 +16,35 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+typedef struct {
+    PyObject *object;   /* owned, or NULL: nobody waits */
+    HLOnReady on_ready; /* NULL where object is a Handle */
+} Side;
+
 struct HLWatch {
     uv_poll_t poll;
-    HLLoop *loop;     /* borrowed: the loop closes its watches before it goes */
-    PyObject *reader; /* owned Handle, or NULL */
-    PyObject *writer; /* owned Handle, or NULL */
+    HLLoop *loop; /* borrowed: the loop closes its watches before it goes */
+    Side sides[2];
+    PyObject *transport; /* borrowed: the one that owns the descriptor, or NULL */
     HLWatch *next_unverified;
     int fd;
+    int armed; /* the events libuv looks for */
     bool unverified;
 };
 
-enum { READER, WRITER };
-
-static PyObject **
-side_of(HLWatch *watch, int side)
-{
-    return side == READER ? &watch->reader : &watch->writer;
-}
+static const int side_events[2] = {UV_READABLE, UV_WRITABLE};
 
 static HLWatch *
 find_watch(HLLoop *loop, int fd)
 {
     return fd >= 0 && fd < loop->watches_size ? loop->watches[fd] : NULL;
+}
+
+static int
+wanted_events(const HLWatch *watch)
+{
+    return (watch->sides[HL_READ].object != NULL ? UV_READABLE : 0)
+           | (watch->sides[HL_WRITE].object != NULL ? UV_WRITABLE : 0);
 }
 
 /* ---- libuv callbacks ---- */
@@ -45,14 +56,18 @@ on_watch_close(uv_handle_t *handle)
 }
 
 static void
-push_side(HLLoop *loop, PyObject *handle)
+push_side(HLLoop *loop, const Side *side)
 {
-    if (handle != NULL && hl_ready_push(&loop->ready, handle, NULL, HL_RUN_HANDLE) < 0) {
+    int rc = side->on_ready == NULL
+                 ? hl_ready_push(&loop->ready, side->object, NULL, HL_RUN_HANDLE)
+                 : hl_ready_push_io(&loop->ready, side->object, side->on_ready);
+    if (rc < 0) {
         PyErr_WriteUnraisable((PyObject *)loop);
     }
 }
 
 static void mark_unverified(HLWatch *watch);
+static void start_poll(HLWatch *watch);
 
 static void
 on_watch(uv_poll_t *poll, int status, int events)
@@ -65,11 +80,13 @@ on_watch(uv_poll_t *poll, int status, int events)
         events = UV_READABLE | UV_WRITABLE;
         mark_unverified(watch);
     }
-    if (events & (UV_READABLE | UV_DISCONNECT)) {
-        push_side(loop, watch->reader);
+    else if (events & ~wanted_events(watch)) {
+        start_poll(watch); /* a side was left, see hl_watch_leave() */
     }
-    if (events & UV_WRITABLE) {
-        push_side(loop, watch->writer);
+    for (int side = HL_READ; side <= HL_WRITE; side++) {
+        if ((events & side_events[side]) && watch->sides[side].object != NULL) {
+            push_side(loop, &watch->sides[side]);
+        }
     }
 }
 
@@ -102,9 +119,13 @@ unmark_unverified(HLWatch *watch)
 static void
 start_poll(HLWatch *watch)
 {
-    int events = (watch->reader != NULL ? UV_READABLE : 0)
-                 | (watch->writer != NULL ? UV_WRITABLE : 0);
-    uv_poll_start(&watch->poll, events, on_watch);
+    watch->armed = wanted_events(watch);
+    if (watch->armed != 0) {
+        uv_poll_start(&watch->poll, watch->armed, on_watch);
+    }
+    else {
+        uv_poll_stop(&watch->poll);
+    }
 }
 
 static void
@@ -123,6 +144,7 @@ hl_watch_verify(HLLoop *loop)
         watch->unverified = false;
         if (fcntl(watch->fd, F_GETFD) < 0) {
             uv_poll_stop(&watch->poll);
+            watch->armed = 0;
         }
         else if (!uv_is_active((uv_handle_t *)&watch->poll)) {
             start_poll(watch);
@@ -165,9 +187,14 @@ init_poll(HLLoop *loop, HLWatch *watch, int fd, int flags)
     return rc;
 }
 
+/* The watch of fd, made if there is none. */
 static HLWatch *
-make_watch(HLLoop *loop, int fd)
+get_watch(HLLoop *loop, int fd)
 {
+    HLWatch *watch = find_watch(loop, fd);
+    if (watch != NULL) {
+        return watch;
+    }
     int flags = fcntl(fd, F_GETFL); /* before libuv opens descriptors of its own */
     if (flags < 0) {
         return (HLWatch *)PyErr_SetFromErrno(PyExc_OSError);
@@ -175,7 +202,7 @@ make_watch(HLLoop *loop, int fd)
     if (hl_poll_open(loop) < 0 || grow_table(loop, fd) < 0) {
         return NULL;
     }
-    HLWatch *watch = PyMem_RawCalloc(1, sizeof(HLWatch));
+    watch = PyMem_RawCalloc(1, sizeof(HLWatch));
     if (watch == NULL) {
         PyErr_NoMemory();
         return NULL;
@@ -193,36 +220,43 @@ make_watch(HLLoop *loop, int fd)
     return watch;
 }
 
+/* Take the watch out of the table.  The caller gives up what the sides hold afterwards, when
+   nothing of the watch is needed any more. */
 static void
-close_watch(HLWatch *watch)
+detach_watch(HLWatch *watch, PyObject *objects[2])
 {
     HLLoop *loop = watch->loop;
+    for (int side = HL_READ; side <= HL_WRITE; side++) {
+        objects[side] = watch->sides[side].object;
+        watch->sides[side].object = NULL;
+    }
     loop->watches[watch->fd] = NULL;
     unmark_unverified(watch);
-    uv_close((uv_handle_t *)&watch->poll, on_watch_close);
+    if (loop->pid == getpid()) {
+        uv_close((uv_handle_t *)&watch->poll, on_watch_close);
+    }
+    else {
+        PyMem_RawFree(watch); /* the parent's epoll must not hear of it */
+    }
+}
+
+void
+hl_watch_close(HLLoop *loop, int fd)
+{
+    HLWatch *watch = find_watch(loop, fd);
+    if (watch != NULL) {
+        PyObject *objects[2];
+        detach_watch(watch, objects);
+        Py_XDECREF(objects[HL_READ]);
+        Py_XDECREF(objects[HL_WRITE]);
+    }
 }
 
 void
 hl_watch_close_all(HLLoop *loop)
 {
-    bool ours = loop->pid == getpid();
-    loop->unverified = NULL;
     for (int fd = 0; fd < loop->watches_size; fd++) {
-        HLWatch *watch = loop->watches[fd];
-        if (watch == NULL) {
-            continue;
-        }
-        PyObject *reader = watch->reader, *writer = watch->writer;
-        watch->reader = watch->writer = NULL;
-        loop->watches[fd] = NULL;
-        if (ours) {
-            uv_close((uv_handle_t *)&watch->poll, on_watch_close);
-        }
-        else {
-            PyMem_RawFree(watch);
-        }
-        Py_XDECREF(reader);
-        Py_XDECREF(writer);
+        hl_watch_close(loop, fd);
     }
     PyMem_RawFree(loop->watches);
     loop->watches = NULL;
@@ -234,175 +268,96 @@ hl_watch_traverse(HLLoop *loop, visitproc visit, void *arg)
 {
     for (int fd = 0; fd < loop->watches_size; fd++) {
         if (loop->watches[fd] != NULL) {
-            Py_VISIT(loop->watches[fd]->reader);
-            Py_VISIT(loop->watches[fd]->writer);
+            Py_VISIT(loop->watches[fd]->sides[HL_READ].object);
+            Py_VISIT(loop->watches[fd]->sides[HL_WRITE].object);
         }
     }
     return 0;
 }
 
-/* ---- Methods ---- */
+/* ---- Waiting ---- */
 
-/* As selectors._fileobj_to_fd(): an int or an object with fileno(). */
-static int
-to_descriptor(PyObject *fileobj)
+int
+hl_watch_start(HLLoop *loop, int fd, HLSide side, PyObject *object, HLOnReady on_ready,
+               PyObject **previous)
 {
-    int fd = -1;
-    if (PyLong_Check(fileobj)) {
-        long value = PyLong_AsLong(fileobj);
-        if (value == -1 && PyErr_Occurred()) {
-            return -1;
-        }
-        fd = value >= 0 && value <= INT_MAX ? (int)value : -1;
-    }
-    else {
-        fd = PyObject_AsFileDescriptor(fileobj);
-        if (fd < 0) {
-            PyErr_Clear();
-            PyErr_Format(PyExc_ValueError, "Invalid file object: %R", fileobj);
-            return -1;
-        }
-    }
-    if (fd < 0) {
-        PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %S", fileobj);
-    }
-    return fd;
-}
-
-static PyObject *
-add_side(HLLoop *loop, int side, const char *method, PyObject *const *args, Py_ssize_t nargs,
-         PyObject *kwnames)
-{
-    PyObject *context;
-    if (hl_loop_check_closed(loop) < 0 || hl_loop_check_process(loop) < 0
-        || hl_parse_context(loop->st, method, args, nargs, kwnames, &context) < 0) {
-        return NULL;
-    }
-    if (nargs < 2) {
-        return PyErr_Format(PyExc_TypeError, "%s() takes a descriptor and a callback", method);
-    }
-    int fd = to_descriptor(args[0]);
-    if (fd < 0) {
-        return NULL;
-    }
-    PyObject *handle = hl_handle_new(loop, args[1], args + 2, nargs - 2, context);
-    if (handle == NULL) {
-        return NULL;
-    }
-    hl_handle_track(handle);
-    HLWatch *watch = find_watch(loop, fd);
+    HLWatch *watch = get_watch(loop, fd);
     if (watch == NULL) {
-        watch = make_watch(loop, fd);
-        if (watch == NULL) {
-            Py_DECREF(handle);
-            return NULL;
-        }
+        return -1;
     }
-    PyObject *previous = *side_of(watch, side);
-    *side_of(watch, side) = Py_NewRef(handle);
+    *previous = watch->sides[side].object;
+    watch->sides[side] = (Side){Py_NewRef(object), on_ready};
     arm(watch); /* also if armed: the descriptor may be another one by that number */
-    if (previous != NULL) {
-        int rc = hl_handle_cancel(previous);
-        Py_DECREF(previous);
-        if (rc < 0) {
-            Py_CLEAR(handle);
-        }
-    }
-    return handle;
+    return 0;
 }
 
-static PyObject *
-remove_side(HLLoop *loop, int side, PyObject *fileobj)
+int
+hl_watch_resume(HLLoop *loop, int fd, HLSide side, PyObject *object, HLOnReady on_ready)
 {
-    if (loop->closed) {
-        Py_RETURN_FALSE;
+    HLWatch *watch = get_watch(loop, fd);
+    if (watch == NULL) {
+        return -1;
     }
-    int fd = to_descriptor(fileobj);
-    if (fd < 0 || hl_loop_check_process(loop) < 0) {
-        return NULL;
-    }
-    HLWatch *watch = find_watch(loop, fd);
-    PyObject *handle = watch != NULL ? *side_of(watch, side) : NULL;
-    if (handle == NULL) {
-        Py_RETURN_FALSE;
-    }
-    *side_of(watch, side) = NULL;
-    if (watch->reader == NULL && watch->writer == NULL) {
-        close_watch(watch);
-    }
-    else {
+    PyObject *previous = watch->sides[side].object;
+    watch->sides[side] = (Side){Py_NewRef(object), on_ready};
+    if (!(watch->armed & side_events[side])) {
         arm(watch);
     }
-    int rc = hl_handle_cancel(handle);
-    Py_DECREF(handle);
-    return rc < 0 ? NULL : Py_NewRef(Py_True);
+    Py_XDECREF(previous);
+    return 0;
 }
 
-static PyObject *
-loop_add_reader(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+PyObject *
+hl_watch_stop(HLLoop *loop, int fd, HLSide side)
 {
-    return add_side((HLLoop *)self, READER, "_add_reader", args, nargs, kwnames);
-}
-
-static PyObject *
-loop_add_writer(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-{
-    return add_side((HLLoop *)self, WRITER, "_add_writer", args, nargs, kwnames);
-}
-
-static PyObject *
-loop_remove_reader(PyObject *self, PyObject *fileobj)
-{
-    return remove_side((HLLoop *)self, READER, fileobj);
-}
-
-static PyObject *
-loop_remove_writer(PyObject *self, PyObject *fileobj)
-{
-    return remove_side((HLLoop *)self, WRITER, fileobj);
-}
-
-static PyObject *
-loop_watched(PyObject *self, PyObject *fileobj)
-{
-    int fd = to_descriptor(fileobj);
-    if (fd < 0) {
+    HLWatch *watch = find_watch(loop, fd);
+    PyObject *object = watch != NULL ? watch->sides[side].object : NULL;
+    if (object == NULL) {
         return NULL;
     }
-    HLWatch *watch = find_watch((HLLoop *)self, fd);
-    PyObject *reader = watch != NULL && watch->reader != NULL ? watch->reader : Py_None;
-    PyObject *writer = watch != NULL && watch->writer != NULL ? watch->writer : Py_None;
-    return PyTuple_Pack(2, reader, writer);
-}
-
-static PyObject *
-loop_wakeup_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-    HLLoop *loop = (HLLoop *)self;
-    if (hl_loop_check_closed(loop) < 0) {
-        return NULL;
+    watch->sides[side].object = NULL;
+    if (wanted_events(watch) != 0 || watch->transport != NULL) {
+        arm(watch);
     }
-    int fd = hl_wakeup_fileno(loop);
-    return fd < 0 ? NULL : PyLong_FromLong(fd);
+    else {
+        PyObject *none[2];
+        detach_watch(watch, none);
+    }
+    return object;
 }
 
-#define KEYWORD_METHOD(function) \
-    (PyCFunction)(void (*)(void))function, METH_FASTCALL | METH_KEYWORDS
+PyObject *
+hl_watch_leave(HLLoop *loop, int fd, HLSide side)
+{
+    HLWatch *watch = find_watch(loop, fd);
+    PyObject *object = watch != NULL ? watch->sides[side].object : NULL;
+    if (object != NULL) {
+        watch->sides[side].object = NULL;
+    }
+    return object;
+}
 
-PyMethodDef hl_watch_methods[] = {
-    {"_add_reader", KEYWORD_METHOD(loop_add_reader),
-     "_add_reader($self, fd, callback, *args, context=None)\n--\n\n"
-     "Call callback(*args) whenever fd is readable; return its Handle."},
-    {"_add_writer", KEYWORD_METHOD(loop_add_writer),
-     "_add_writer($self, fd, callback, *args, context=None)\n--\n\n"
-     "Call callback(*args) whenever fd is writable; return its Handle."},
-    {"_remove_reader", loop_remove_reader, METH_O,
-     "_remove_reader($self, fd, /)\n--\n\nStop watching for reads; return whether there was a reader."},
-    {"_remove_writer", loop_remove_writer, METH_O,
-     "_remove_writer($self, fd, /)\n--\n\nStop watching for writes; return whether there was a writer."},
-    {"_watched", loop_watched, METH_O,
-     "_watched($self, fd, /)\n--\n\nReturn the Handles (reader, writer) of fd, None where there is none."},
-    {"_wakeup_fileno", loop_wakeup_fileno, METH_NOARGS,
-     "_wakeup_fileno($self, /)\n--\n\nReturn the descriptor for signal.set_wakeup_fd()."},
-    {NULL, NULL, 0, NULL},
-};
+PyObject *
+hl_watch_waiting(HLLoop *loop, int fd, HLSide side)
+{
+    HLWatch *watch = find_watch(loop, fd);
+    return watch != NULL ? watch->sides[side].object : NULL;
+}
+
+int
+hl_watch_claim(HLLoop *loop, int fd, PyObject *transport)
+{
+    HLWatch *watch = get_watch(loop, fd);
+    if (watch == NULL) {
+        return -1;
+    }
+    watch->transport = transport;
+    return 0;
+}
+
+PyObject *
+hl_watch_transport(HLLoop *loop, int fd)
+{
+    HLWatch *watch = find_watch(loop, fd);
+    return watch != NULL ? watch->transport : NULL;
+}

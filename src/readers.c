@@ -1,0 +1,165 @@
+/* add_reader and add_writer: Handles that wait on watched descriptors (watch.c). */
+
+#include "hotloop.h"
+
+/* As selectors._fileobj_to_fd(): an int or an object with fileno(). */
+static int
+to_descriptor(PyObject *fileobj)
+{
+    int fd = -1;
+    if (PyLong_Check(fileobj)) {
+        long value = PyLong_AsLong(fileobj);
+        if (value == -1 && PyErr_Occurred()) {
+            return -1;
+        }
+        fd = value >= 0 && value <= INT_MAX ? (int)value : -1;
+    }
+    else {
+        fd = PyObject_AsFileDescriptor(fileobj);
+        if (fd < 0) {
+            PyErr_Clear();
+            PyErr_Format(PyExc_ValueError, "Invalid file object: %R", fileobj);
+            return -1;
+        }
+    }
+    if (fd < 0) {
+        PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %S", fileobj);
+    }
+    return fd;
+}
+
+static PyObject *
+add_side(HLLoop *loop, HLSide side, const char *method, PyObject *const *args, Py_ssize_t nargs,
+         PyObject *kwnames)
+{
+    PyObject *context;
+    if (hl_loop_check_closed(loop) < 0 || hl_loop_check_process(loop) < 0
+        || hl_parse_context(loop->st, method, args, nargs, kwnames, &context) < 0) {
+        return NULL;
+    }
+    if (nargs < 2) {
+        return PyErr_Format(PyExc_TypeError, "%s() takes a descriptor and a callback", method);
+    }
+    int fd = to_descriptor(args[0]);
+    if (fd < 0) {
+        return NULL;
+    }
+    PyObject *handle = hl_handle_new(loop, args[1], args + 2, nargs - 2, context);
+    if (handle == NULL) {
+        return NULL;
+    }
+    hl_handle_track(handle);
+    PyObject *previous;
+    if (hl_watch_start(loop, fd, side, handle, NULL, &previous) < 0) {
+        Py_DECREF(handle);
+        return NULL;
+    }
+    if (previous != NULL) {
+        int rc = hl_handle_cancel(previous);
+        Py_DECREF(previous);
+        if (rc < 0) {
+            Py_CLEAR(handle);
+        }
+    }
+    return handle;
+}
+
+static PyObject *
+remove_side(HLLoop *loop, HLSide side, PyObject *fileobj)
+{
+    if (loop->closed) {
+        Py_RETURN_FALSE;
+    }
+    int fd = to_descriptor(fileobj);
+    if (fd < 0 || hl_loop_check_process(loop) < 0) {
+        return NULL;
+    }
+    PyObject *handle = hl_watch_stop(loop, fd, side);
+    if (handle == NULL) {
+        Py_RETURN_FALSE;
+    }
+    int rc = hl_handle_cancel(handle);
+    Py_DECREF(handle);
+    return rc < 0 ? NULL : Py_NewRef(Py_True);
+}
+
+static PyObject *
+loop_add_reader(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    return add_side((HLLoop *)self, HL_READ, "_add_reader", args, nargs, kwnames);
+}
+
+static PyObject *
+loop_add_writer(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    return add_side((HLLoop *)self, HL_WRITE, "_add_writer", args, nargs, kwnames);
+}
+
+static PyObject *
+loop_remove_reader(PyObject *self, PyObject *fileobj)
+{
+    return remove_side((HLLoop *)self, HL_READ, fileobj);
+}
+
+static PyObject *
+loop_remove_writer(PyObject *self, PyObject *fileobj)
+{
+    return remove_side((HLLoop *)self, HL_WRITE, fileobj);
+}
+
+static PyObject *
+loop_watched(PyObject *self, PyObject *fileobj)
+{
+    int fd = to_descriptor(fileobj);
+    if (fd < 0) {
+        return NULL;
+    }
+    PyObject *reader = hl_watch_waiting((HLLoop *)self, fd, HL_READ);
+    PyObject *writer = hl_watch_waiting((HLLoop *)self, fd, HL_WRITE);
+    return PyTuple_Pack(2, reader != NULL ? reader : Py_None, writer != NULL ? writer : Py_None);
+}
+
+static PyObject *
+loop_transport_of(PyObject *self, PyObject *fileobj)
+{
+    int fd = to_descriptor(fileobj);
+    if (fd < 0) {
+        return NULL;
+    }
+    PyObject *transport = hl_watch_transport((HLLoop *)self, fd);
+    return Py_NewRef(transport != NULL ? transport : Py_None);
+}
+
+static PyObject *
+loop_wakeup_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    HLLoop *loop = (HLLoop *)self;
+    if (hl_loop_check_closed(loop) < 0) {
+        return NULL;
+    }
+    int fd = hl_wakeup_fileno(loop);
+    return fd < 0 ? NULL : PyLong_FromLong(fd);
+}
+
+#define KEYWORD_METHOD(function) \
+    (PyCFunction)(void (*)(void))function, METH_FASTCALL | METH_KEYWORDS
+
+PyMethodDef hl_reader_methods[] = {
+    {"_add_reader", KEYWORD_METHOD(loop_add_reader),
+     "_add_reader($self, fd, callback, *args, context=None)\n--\n\n"
+     "Call callback(*args) whenever fd is readable; return its Handle."},
+    {"_add_writer", KEYWORD_METHOD(loop_add_writer),
+     "_add_writer($self, fd, callback, *args, context=None)\n--\n\n"
+     "Call callback(*args) whenever fd is writable; return its Handle."},
+    {"_remove_reader", loop_remove_reader, METH_O,
+     "_remove_reader($self, fd, /)\n--\n\nStop watching for reads; return whether there was a reader."},
+    {"_remove_writer", loop_remove_writer, METH_O,
+     "_remove_writer($self, fd, /)\n--\n\nStop watching for writes; return whether there was a writer."},
+    {"_watched", loop_watched, METH_O,
+     "_watched($self, fd, /)\n--\n\nReturn the Handles (reader, writer) of fd, None where there is none."},
+    {"_transport_of", loop_transport_of, METH_O,
+     "_transport_of($self, fd, /)\n--\n\nReturn the transport that owns fd, or None."},
+    {"_wakeup_fileno", loop_wakeup_fileno, METH_NOARGS,
+     "_wakeup_fileno($self, /)\n--\n\nReturn the descriptor for signal.set_wakeup_fd()."},
+    {NULL, NULL, 0, NULL},
+};
