@@ -60,6 +60,13 @@ hl_revive(PyObject *op)
     _Py_NewReference(op);
 }
 
+/* Documented, for all its name.  *bytes becomes NULL with MemoryError set if it fails. */
+static inline void
+hl_shrink_bytes(PyObject **bytes, Py_ssize_t size)
+{
+    (void)_PyBytes_Resize(bytes, size);
+}
+
 static inline int
 hl_is_finalizing(void)
 {

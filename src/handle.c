@@ -126,6 +126,39 @@ hl_blank_exit(HLLoop *loop, PyObject *context, PyObject **keep)
     return rc;
 }
 
+int
+hl_context_enter(HLLoop *loop, PyObject *context, HLEntered *entered)
+{
+    entered->blank = context == NULL;
+    entered->context = entered->blank ? hl_blank_enter(loop) : Py_NewRef(context);
+    if (entered->context == NULL) {
+        return -1;
+    }
+    if (!entered->blank && PyContext_Enter(context) < 0) {
+        Py_CLEAR(entered->context);
+        return -1;
+    }
+    return 0;
+}
+
+int
+hl_context_exit(HLLoop *loop, HLEntered *entered, PyObject **keep)
+{
+    PyObject *raised = hl_take_exception();
+    int rc;
+    if (entered->blank) {
+        rc = hl_blank_exit(loop, entered->context, keep);
+    }
+    else {
+        rc = PyContext_Exit(entered->context);
+        Py_DECREF(entered->context);
+    }
+    if (raised != NULL) {
+        hl_give_exception(raised);
+    }
+    return rc;
+}
+
 PyObject *
 hl_handle_context(HLHandle *h)
 {

@@ -15,6 +15,7 @@
 #include "timerheap.h"
 
 typedef struct HLWatch HLWatch;
+typedef struct HLStream HLStream;
 
 /* ---- Handle and TimerHandle: payload behind asyncio's own fields, which stay empty ---- */
 
@@ -127,6 +128,10 @@ struct HLLoop {
     int watches_size;
     HLWatch *unverified; /* to be looked at before the next poll */
 
+    /* Streams, see streamread.c and streamwrite.c. */
+    HLStream *unflushed; /* a list that owns what is in it */
+    char *read_buffer;   /* owned, or NULL until needed */
+
     /* The handle of call_soon_threadsafe that runs now; cancel() elsewhere waits for it. */
     PyObject *running_threadsafe; /* borrowed */
     uv_mutex_t threadsafe_lock;
@@ -224,6 +229,20 @@ int hl_capture_context(PyObject **context);
    context; one that is empty no more, or that others refer to, goes to *keep (may be NULL). */
 PyObject *hl_blank_enter(HLLoop *loop);
 int hl_blank_exit(HLLoop *loop, PyObject *context, PyObject **keep);
+static inline bool
+hl_is_handle(HLState *st, PyObject *object)
+{
+    return PyObject_TypeCheck(object, st->HandleType)
+           || PyObject_TypeCheck(object, st->TimerHandleType);
+}
+/* Run what follows in context, or in an empty one for NULL; then leave it again.  What became of
+   an empty context goes to *keep (may be NULL).  An exception that is set stays set. */
+typedef struct {
+    PyObject *context; /* owned */
+    bool blank;
+} HLEntered;
+int hl_context_enter(HLLoop *loop, PyObject *context, HLEntered *entered);
+int hl_context_exit(HLLoop *loop, HLEntered *entered, PyObject **keep);
 /* Let the garbage collector see a handle that may outlive its place in a running loop. */
 void hl_handle_track(PyObject *self);
 /* Drop the loop's reference to a handle that has run or was taken out. */
@@ -307,6 +326,12 @@ int hl_introspect_setup(PyObject *module, HLState *st);
 /* ---- From loop.c, schedule.c and run.c ---- */
 
 int hl_loop_setup(PyObject *module, HLState *st);
+int hl_type_add_methods(PyTypeObject *type, PyMethodDef *methods);
+/* call_soon(callback, *args, context=context), of at most two arguments; context may be NULL. */
+int hl_loop_schedule(HLLoop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
+                     PyObject *context);
+/* Memory for one read, which the next read overwrites; NULL with MemoryError set. */
+char *hl_loop_read_buffer(HLLoop *loop, size_t size);
 bool hl_is_loop(HLState *st, PyObject *object);
 int hl_loop_check_closed(HLLoop *loop);
 /* RuntimeError in a child process of the one that made the loop. */
@@ -354,6 +379,14 @@ int hl_wakeup_fileno(HLLoop *loop);
 int hl_wakeup_deliver(HLLoop *loop);
 void hl_wakeup_close(HLLoop *loop);
 
+/* ---- From stream.c, streamwrite.c and server.c; more in stream.h ---- */
+
+int hl_stream_setup(PyObject *module, HLState *st);
+int hl_server_setup(PyObject *module, HLState *st);
+/* Send what transports have queued since the last call. */
+int hl_loop_flush(HLLoop *loop);
+void hl_loop_drop_unflushed(HLLoop *loop);
+
 /* ---- From watch.c and readers.c ---- */
 
 typedef enum { HL_READ, HL_WRITE } HLSide;
@@ -371,12 +404,21 @@ PyObject *hl_watch_stop(HLLoop *loop, int fd, HLSide side);
 PyObject *hl_watch_leave(HLLoop *loop, int fd, HLSide side);
 /* What waits there.  Borrowed, or NULL. */
 PyObject *hl_watch_waiting(HLLoop *loop, int fd, HLSide side);
-/* A transport owns fd: it is watched, if only idly, until hl_watch_close(). */
-int hl_watch_claim(HLLoop *loop, int fd, PyObject *transport);
-/* Borrowed, or NULL. */
+
+/* A transport (borrowed) owns fd from now on: whatever was known of fd is forgotten, and *watch
+   is its own watch until the transport releases it before it closes fd.  *watch becomes NULL
+   when the loop closes or another transport claims fd; with NULL, the calls do nothing. */
+int hl_watch_claim(HLLoop *loop, int fd, PyObject *transport, HLWatch **watch);
+void hl_watch_release(HLWatch *watch);
+/* Queue object whenever the descriptor is ready on that side, until it is unset. */
+void hl_watch_set(HLWatch *watch, HLSide side, PyObject *object, HLOnReady on_ready);
+/* The descriptor stays registered until it is ready with nobody waiting, so that reading can be
+   paused and resumed at no cost. */
+void hl_watch_unset(HLWatch *watch, HLSide side);
+bool hl_watch_is_set(HLWatch *watch, HLSide side);
+/* The transport that owns fd.  Borrowed, or NULL. */
 PyObject *hl_watch_transport(HLLoop *loop, int fd);
-/* Forget fd, which its owner is about to close. */
-void hl_watch_close(HLLoop *loop, int fd);
+
 void hl_watch_close_all(HLLoop *loop);
 /* See that no descriptor was closed behind our back since it was armed: libuv would abort. */
 void hl_watch_verify(HLLoop *loop);

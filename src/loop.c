@@ -124,6 +124,7 @@ loop_release(HLLoop *loop)
 {
     PyObject *pending = hl_take_exception();
     loop->closed = true;
+    hl_loop_drop_unflushed(loop);
     hl_loop_clear_queues(loop);
     if (loop->uv_open) {
         loop->uv_open = false;
@@ -248,6 +249,18 @@ loop_set_queue(PyObject *Py_UNUSED(self), PyObject *value, void *Py_UNUSED(closu
     return 0;
 }
 
+char *
+hl_loop_read_buffer(HLLoop *loop, size_t size)
+{
+    if (loop->read_buffer == NULL) {
+        loop->read_buffer = PyMem_RawMalloc(size);
+        if (loop->read_buffer == NULL) {
+            PyErr_NoMemory();
+        }
+    }
+    return loop->read_buffer;
+}
+
 /* ---- Life ---- */
 
 static PyObject *
@@ -318,6 +331,7 @@ loop_tp_dealloc(PyObject *self)
     PyObject_GC_UnTrack(self);
     loop_tp_clear(self);
     uv_mutex_destroy(&loop->threadsafe_lock);
+    PyMem_RawFree(loop->read_buffer);
     PyMem_RawFree(loop->ready.entries);
     PyMem_RawFree(loop->timers.timers);
     type->tp_free(self);
@@ -376,8 +390,8 @@ static PyType_Spec loop_spec = {
     loop_slots,
 };
 
-static int
-add_methods(PyTypeObject *type, PyMethodDef *methods)
+int
+hl_type_add_methods(PyTypeObject *type, PyMethodDef *methods)
 {
     for (PyMethodDef *method = methods; method->ml_name != NULL; method++) {
         PyObject *descriptor = PyDescr_NewMethod(type, method);
@@ -395,9 +409,9 @@ int
 hl_loop_setup(PyObject *module, HLState *st)
 {
     st->LoopType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &loop_spec, NULL);
-    if (st->LoopType == NULL || add_methods(st->LoopType, hl_schedule_methods) < 0
-        || add_methods(st->LoopType, hl_run_methods) < 0
-        || add_methods(st->LoopType, hl_reader_methods) < 0) {
+    if (st->LoopType == NULL || hl_type_add_methods(st->LoopType, hl_schedule_methods) < 0
+        || hl_type_add_methods(st->LoopType, hl_run_methods) < 0
+        || hl_type_add_methods(st->LoopType, hl_reader_methods) < 0) {
         return -1;
     }
     return PyModule_AddType(module, st->LoopType);

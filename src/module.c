@@ -81,6 +81,41 @@ code_attribute(PyObject *function, const char *attribute, long *value)
     return PyErr_Occurred() ? -1 : 0;
 }
 
+/* Does method's code hold a string constant that begins so? */
+static int
+says(PyObject *type, const char *method, const char *text)
+{
+    int found = 0;
+    PyObject *function = PyObject_GetAttrString(type, method);
+    PyObject *code = function != NULL ? PyObject_GetAttrString(function, "__code__") : NULL;
+    PyObject *constants = code != NULL ? PyObject_GetAttrString(code, "co_consts") : NULL;
+    Py_ssize_t count = constants != NULL ? PyTuple_Size(constants) : -1;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *constant = PyTuple_GET_ITEM(constants, i);
+        const char *string = PyUnicode_Check(constant) ? PyUnicode_AsUTF8(constant) : NULL;
+        found |= string != NULL && strncmp(string, text, strlen(text)) == 0;
+    }
+    Py_XDECREF(constants);
+    Py_XDECREF(code);
+    Py_XDECREF(function);
+    return PyErr_Occurred() ? -1 : found;
+}
+
+static int
+ask_about_transports(HLState *st)
+{
+    long parameters;
+    PyObject *attach = PyObject_GetAttrString(st->StockServer, "_attach");
+    int rc = attach != NULL ? code_attribute(attach, "co_argcount", &parameters) : -1;
+    Py_XDECREF(attach);
+    if (rc == 0) {
+        st->server_knows_transports = parameters > 1;
+        st->write_names_types = says(st->StockStream, "write",
+                                     "data argument must be a bytes, bytearray");
+    }
+    return rc < 0 || st->write_names_types < 0 ? -1 : 0;
+}
+
 /* What differs between patch releases is asked of the running asyncio, not of its version. */
 static int
 ask_asyncio(HLState *st)
@@ -131,7 +166,8 @@ static int
 module_exec(PyObject *module)
 {
     HLState *st = get_state(module);
-    if (intern_names(&st->name) < 0 || import_all(st) < 0 || ask_asyncio(st) < 0) {
+    if (intern_names(&st->name) < 0 || import_all(st) < 0 || ask_asyncio(st) < 0
+        || ask_about_transports(st) < 0) {
         return -1;
     }
     st->context_kwname = PyTuple_Pack(1, st->name.context);
@@ -141,7 +177,8 @@ module_exec(PyObject *module)
     }
     if (hl_loop_setup(module, st) < 0 || hl_handle_setup(module, st) < 0
         || hl_future_setup(module, st) < 0 || hl_awaiting_setup(module, st) < 0
-        || hl_task_setup(module, st) < 0) {
+        || hl_task_setup(module, st) < 0 || hl_stream_setup(module, st) < 0
+        || hl_server_setup(module, st) < 0) {
         return -1;
     }
     if (hl_introspect_setup(module, st) < 0) {

@@ -55,7 +55,7 @@ add_side(HLLoop *loop, HLSide side, const char *method, PyObject *const *args, P
         return NULL;
     }
     if (previous != NULL) {
-        int rc = hl_handle_cancel(previous);
+        int rc = hl_is_handle(loop->st, previous) ? hl_handle_cancel(previous) : 0;
         Py_DECREF(previous);
         if (rc < 0) {
             Py_CLEAR(handle);
@@ -78,7 +78,7 @@ remove_side(HLLoop *loop, HLSide side, PyObject *fileobj)
     if (handle == NULL) {
         Py_RETURN_FALSE;
     }
-    int rc = hl_handle_cancel(handle);
+    int rc = hl_is_handle(loop->st, handle) ? hl_handle_cancel(handle) : 0;
     Py_DECREF(handle);
     return rc < 0 ? NULL : Py_NewRef(Py_True);
 }
@@ -120,13 +120,16 @@ loop_watched(PyObject *self, PyObject *fileobj)
 }
 
 static PyObject *
-loop_transport_of(PyObject *self, PyObject *fileobj)
+loop_transport_of(PyObject *self, PyObject *fileno)
 {
-    int fd = to_descriptor(fileobj);
-    if (fd < 0) {
+    int overflow;
+    long fd = PyLong_AsLongAndOverflow(fileno, &overflow);
+    if (fd == -1 && PyErr_Occurred()) {
         return NULL;
     }
-    PyObject *transport = hl_watch_transport((HLLoop *)self, fd);
+    PyObject *transport = overflow || fd > INT_MAX || fd < 0
+                              ? NULL
+                              : hl_watch_transport((HLLoop *)self, (int)fd);
     return Py_NewRef(transport != NULL ? transport : Py_None);
 }
 

@@ -146,6 +146,9 @@ run_ready(HLLoop *loop)
             rc = handle_entry_error(loop, &entry);
         }
         hl_loop_release_entry(&entry);
+        if (loop->unflushed != NULL && hl_loop_flush(loop) < 0) {
+            rc = -1;
+        }
     }
     return rc;
 }
@@ -174,6 +177,9 @@ move_due_timers(HLLoop *loop)
 static int
 run_turn(HLLoop *loop)
 {
+    if (loop->unflushed != NULL && hl_loop_flush(loop) < 0) {
+        return -1; /* a run inside an entry of another run */
+    }
     bool idle = loop->ready.length == 0 && !loop->stopping;
     if ((idle || hl_poll_is_due(loop))
         && (hl_loop_set_current_task(loop, NULL) < 0 || hl_poll(loop, idle) < 0)) {

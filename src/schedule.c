@@ -133,6 +133,32 @@ loop_call_soon(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject
 }
 
 static PyObject *
+call_soon_by_name(HLLoop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
+                  PyObject *context)
+{
+    PyObject *all[5] = {(PyObject *)loop, callback};
+    memcpy(all + 2, args, (size_t)nargs * sizeof(PyObject *));
+    all[2 + nargs] = context;
+    return PyObject_VectorcallMethod(loop->st->name.call_soon, all, (size_t)nargs + 2,
+                                     context != NULL ? loop->st->context_kwname : NULL);
+}
+
+int
+hl_loop_schedule(HLLoop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
+                 PyObject *context)
+{
+    if (!hl_loop_is_plain(loop)) {
+        PyObject *handle = call_soon_by_name(loop, callback, args, nargs, context);
+        Py_XDECREF(handle);
+        return handle != NULL ? 0 : -1;
+    }
+    PyObject *handle = hl_handle_new(loop, callback, args, nargs, context);
+    int rc = handle != NULL ? hl_ready_push(&loop->ready, handle, NULL, HL_RUN_HANDLE) : -1;
+    Py_XDECREF(handle);
+    return rc;
+}
+
+static PyObject *
 loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                           PyObject *kwnames)
 {

@@ -9,7 +9,10 @@
 #define HL_NAMES(X)                                                                              \
     X(_asyncgen_finalizer_hook) X(_asyncgen_firstiter_hook) X(_asyncio_future_blocking)          \
     X(_current_handle) X(_check_callback) X(_loop) X(_process_self_data) X(_signal_handlers)     \
-    X(_timer_handle_cancelled) X(_set_coroutine_origin_tracking) X(add_done_callback)            \
+    X(_timer_handle_cancelled) X(_set_coroutine_origin_tracking) X(_socket_transport)            \
+    X(add_done_callback)                                                                         \
+    X(buffer_updated) X(close) X(connection_lost) X(connection_made) X(data_received)            \
+    X(eof_received) X(get_buffer) X(pause_writing) X(peername) X(resume_writing)                 \
     X(call_exception_handler) X(call_soon) X(callback) X(cancel) X(context) X(debug) X(delay)    \
     X(eager_start) X(exception) X(get_debug) X(get_loop) X(is_running) X(loop) X(message)        \
     X(msg) X(name) X(result) X(run) X(slow_callback_duration) X(source_traceback) X(throw)       \
@@ -45,6 +48,13 @@ typedef struct {
     X(task_get_stack, "asyncio.base_tasks", "_task_get_stack")                                   \
     X(task_print_stack, "asyncio.base_tasks", "_task_print_stack")                               \
     X(logger, "asyncio.log", "logger")                                                           \
+    X(StockTransport, "asyncio", "Transport")                                                    \
+    X(StockServer, "asyncio.base_events", "Server")                                              \
+    X(StockStream, "asyncio.selector_events", "_SelectorSocketTransport")                        \
+    X(BufferedProtocol, "asyncio", "BufferedProtocol")                                           \
+    X(TransportSocket, "asyncio.trsock", "TransportSocket")                                      \
+    X(set_result_unless_cancelled, "asyncio.futures", "_set_result_unless_cancelled")            \
+    X(StockSocket, "socket", "socket")                                                           \
     X(GenericAlias, "types", "GenericAlias")                                                     \
     X(get_asyncgen_hooks, "sys", "get_asyncgen_hooks")                                           \
     X(set_asyncgen_hooks, "sys", "set_asyncgen_hooks")                                           \
@@ -88,6 +98,8 @@ typedef struct HLState {
     PyTypeObject *FutureType;
     PyTypeObject *TaskType;
     PyTypeObject *AwaitIteratorType;
+    PyTypeObject *StreamType;
+    PyTypeObject *ListenerType;
     HLNames name;
 #define X(field, module, attribute) PyObject *field;
     HL_IMPORTS(X)
@@ -98,6 +110,8 @@ typedef struct HLState {
     PyObject *registry;           /* the set behind the WeakSet of tasks, or NULL */
     int format_takes_debug;       /* _format_callback_source(..., debug=) */
     int create_task_takes_kwargs; /* BaseEventLoop.create_task(coro, **kwargs) */
+    int server_knows_transports;  /* Server._attach(transport) */
+    int write_names_types;        /* the wording of write()'s TypeError */
     HLTaskLayout layout;
     unsigned long long last_task_number;
     HLFreeList free_handles;

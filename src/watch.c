@@ -26,6 +26,7 @@ struct HLWatch {
     HLLoop *loop; /* borrowed: the loop closes its watches before it goes */
     Side sides[2];
     PyObject *transport; /* borrowed: the one that owns the descriptor, or NULL */
+    HLWatch **claim;     /* where that keeps its pointer to us; cleared when we go */
     HLWatch *next_unverified;
     int fd;
     int armed; /* the events libuv looks for */
@@ -230,6 +231,9 @@ detach_watch(HLWatch *watch, PyObject *objects[2])
         objects[side] = watch->sides[side].object;
         watch->sides[side].object = NULL;
     }
+    if (watch->claim != NULL) {
+        *watch->claim = NULL;
+    }
     loop->watches[watch->fd] = NULL;
     unmark_unverified(watch);
     if (loop->pid == getpid()) {
@@ -240,23 +244,22 @@ detach_watch(HLWatch *watch, PyObject *objects[2])
     }
 }
 
-void
-hl_watch_close(HLLoop *loop, int fd)
+static void
+close_watch(HLWatch *watch)
 {
-    HLWatch *watch = find_watch(loop, fd);
-    if (watch != NULL) {
-        PyObject *objects[2];
-        detach_watch(watch, objects);
-        Py_XDECREF(objects[HL_READ]);
-        Py_XDECREF(objects[HL_WRITE]);
-    }
+    PyObject *objects[2];
+    detach_watch(watch, objects);
+    Py_XDECREF(objects[HL_READ]);
+    Py_XDECREF(objects[HL_WRITE]);
 }
 
 void
 hl_watch_close_all(HLLoop *loop)
 {
     for (int fd = 0; fd < loop->watches_size; fd++) {
-        hl_watch_close(loop, fd);
+        if (loop->watches[fd] != NULL) {
+            close_watch(loop->watches[fd]);
+        }
     }
     PyMem_RawFree(loop->watches);
     loop->watches = NULL;
@@ -298,12 +301,7 @@ hl_watch_resume(HLLoop *loop, int fd, HLSide side, PyObject *object, HLOnReady o
     if (watch == NULL) {
         return -1;
     }
-    PyObject *previous = watch->sides[side].object;
-    watch->sides[side] = (Side){Py_NewRef(object), on_ready};
-    if (!(watch->armed & side_events[side])) {
-        arm(watch);
-    }
-    Py_XDECREF(previous);
+    hl_watch_set(watch, side, object, on_ready);
     return 0;
 }
 
@@ -344,15 +342,60 @@ hl_watch_waiting(HLLoop *loop, int fd, HLSide side)
     return watch != NULL ? watch->sides[side].object : NULL;
 }
 
+/* ---- Watches that a transport claims ---- */
+
 int
-hl_watch_claim(HLLoop *loop, int fd, PyObject *transport)
+hl_watch_claim(HLLoop *loop, int fd, PyObject *transport, HLWatch **claim)
 {
-    HLWatch *watch = get_watch(loop, fd);
+    HLWatch *watch = find_watch(loop, fd);
+    if (watch != NULL) {
+        /* What was watched by this number is another descriptor, closed in the meantime. */
+        close_watch(watch);
+    }
+    watch = get_watch(loop, fd);
     if (watch == NULL) {
         return -1;
     }
     watch->transport = transport;
+    watch->claim = claim;
+    *claim = watch;
     return 0;
+}
+
+void
+hl_watch_release(HLWatch *watch)
+{
+    if (watch != NULL) {
+        close_watch(watch);
+    }
+}
+
+void
+hl_watch_set(HLWatch *watch, HLSide side, PyObject *object, HLOnReady on_ready)
+{
+    if (watch == NULL) {
+        return;
+    }
+    PyObject *previous = watch->sides[side].object;
+    watch->sides[side] = (Side){Py_NewRef(object), on_ready};
+    if (!(watch->armed & side_events[side])) {
+        arm(watch);
+    }
+    Py_XDECREF(previous);
+}
+
+void
+hl_watch_unset(HLWatch *watch, HLSide side)
+{
+    if (watch != NULL) {
+        Py_CLEAR(watch->sides[side].object);
+    }
+}
+
+bool
+hl_watch_is_set(HLWatch *watch, HLSide side)
+{
+    return watch != NULL && watch->sides[side].object != NULL;
 }
 
 PyObject *

@@ -1,6 +1,7 @@
 """The typed surface of the C core. Future, Task and the handles have asyncio's own signatures."""
 
 import asyncio
+import socket
 import sys
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Coroutine, Generator
@@ -93,6 +94,32 @@ class Loop:
     def _watched(self, fd: Any) -> tuple[Handle | None, Handle | None]: ...
     def _transport_of(self, fd: Any) -> Any: ...
     def _wakeup_fileno(self) -> int: ...
+    def _listen(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        sock: socket.socket,
+        server: asyncio.Server | None,
+        backlog: int,
+        context: Context | None,
+    ) -> None: ...
+
+class Stream(asyncio.Transport):
+    def __init__(
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+        server: asyncio.Server | None = None,
+        context: Context | None = None,
+    ) -> None: ...
+    def _read_ready(self) -> None: ...
+    def _write_ready(self) -> None: ...
+    def _force_close(self, exc: BaseException | None, /) -> None: ...
+    def _call_connection_lost(self, exc: BaseException | None, /) -> None: ...
+    def _maybe_pause_protocol(self) -> None: ...
+    def _maybe_resume_protocol(self) -> None: ...
 
 def libuv_version() -> str: ...
 def _learn_task_layout(

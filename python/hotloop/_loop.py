@@ -8,12 +8,16 @@ import asyncio
 import selectors
 import signal
 import sys
+from asyncio import constants, sslproto
 
 from . import _core
+from ._transports import SocketTransport
 
 
 class EventLoop(_core.Loop, asyncio.SelectorEventLoop):
     """An asyncio event loop over libuv."""
+
+    _socket_transport = SocketTransport
 
     def __init__(self):
         super().__init__(_Watches(self))
@@ -30,6 +34,73 @@ class EventLoop(_core.Loop, asyncio.SelectorEventLoop):
             # asyncio has given the wake-up descriptor up; Ctrl-C still needs it.
             signal.set_wakeup_fd(self._wakeup_fileno(), warn_on_full_buffer=False)
         return removed
+
+    # Stream transports are the core's; TLS is asyncio's, on top of them.
+
+    def _make_socket_transport(
+        self, sock, protocol, waiter=None, *, extra=None, server=None, context=None
+    ):
+        self._refuse_second_transport(sock)
+        return SocketTransport(self, sock, protocol, waiter, extra, server, context)
+
+    def _make_ssl_transport(
+        self,
+        rawsock,
+        protocol,
+        sslcontext,
+        waiter=None,
+        *,
+        server_side=False,
+        server_hostname=None,
+        extra=None,
+        server=None,
+        context=None,
+        **timeouts,
+    ):
+        self._refuse_second_transport(rawsock)
+        tls = sslproto.SSLProtocol(
+            self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
+        )
+        SocketTransport(self, rawsock, tls, None, extra, server, context)
+        return tls._app_transport
+
+    def _refuse_second_transport(self, sock):
+        if sys.version_info >= (3, 14):  # before, asyncio let them fight for it
+            self._ensure_fd_no_transport(sock)
+
+    def _start_serving(
+        self, protocol_factory, sock, sslcontext=None, server=None, backlog=100, *rest, **more
+    ):
+        if sslcontext is None:
+            context = rest[2] if len(rest) > 2 else more.get("context")
+            self._listen(protocol_factory, sock, server, backlog, context)
+        else:
+            super()._start_serving(
+                protocol_factory, sock, sslcontext, server, backlog, *rest, **more
+            )
+
+    def _listen_later(self, *args):
+        self.call_later(constants.ACCEPT_RETRY_DELAY, self._listen_if_open, *args)
+
+    def _listen_if_open(self, protocol_factory, sock, *args):
+        if sock.fileno() != -1:
+            self._listen(protocol_factory, sock, *args)
+
+    def _ensure_fd_no_transport(self, fd):
+        super()._ensure_fd_no_transport(fd)
+        transport = self._transport_of(fd if isinstance(fd, int) else fd.fileno())
+        if transport is not None and not transport.is_closing() and not transport._lent:
+            raise RuntimeError(f"File descriptor {fd!r} is used by transport {transport!r}")
+
+    async def _sendfile_native(self, transp, file, offset, count):
+        # asyncio takes the transport out of this table meanwhile, so that nobody asks for it.
+        self._transports[transp._sock_fd] = transp
+        transp._lent = True
+        try:
+            return await super()._sendfile_native(transp, file, offset, count)
+        finally:
+            transp._lent = False
+            self._transports.pop(transp._sock_fd, None)
 
     # asyncio wakes itself through a pair of sockets; the core does it with uv_async_t, and with a
     # pipe for signals.

@@ -1,0 +1,376 @@
+/* Accepting connections: a Listener waits on a listening socket and makes a transport of each
+   connection, with what asyncio's accept task does done on the spot.  TLS servers accept with
+   asyncio's own code.
+
+   The loop's watch owns the Listener until remove_reader() or Server.close().  Whatever goes
+   wrong with one connection closes that and leaves the listener be; when descriptors or memory
+   run out it rests for asyncio's ACCEPT_RETRY_DELAY. */
+
+#include "stream.h"
+
+#define HL_ACCEPTS_PER_TURN 64 /* so that connections get their turn */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *protocol_factory; /* owned */
+    PyObject *sock;             /* owned */
+    PyObject *server;           /* owned, may be None */
+    PyObject *context;          /* owned, or NULL for an empty one */
+    PyObject *family, *proto;   /* owned ints */
+    PyObject *type;             /* owned int: SOCK_STREAM | SOCK_NONBLOCK */
+    PyObject *backlog;          /* owned int */
+    int accepts;                /* how many connections a turn, at most */
+    bool own_context;           /* given: each connection runs in a copy of it (3.15) */
+} Listener;
+
+/* ---- One connection ---- */
+
+static int
+accept_nonblocking(int fd)
+{
+#ifdef __linux__
+    return accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+#else
+    int conn = accept(fd, NULL, NULL);
+    if (conn >= 0) {
+        fcntl(conn, F_SETFL, fcntl(conn, F_GETFL) | O_NONBLOCK);
+        fcntl(conn, F_SETFD, FD_CLOEXEC);
+    }
+    return conn;
+#endif
+}
+
+/* The Python socket that owns conn from now on. */
+static PyObject *
+make_socket(HLLoop *loop, Listener *self, int conn)
+{
+    PyObject *fileno = PyLong_FromLong(conn);
+    PyObject *args[4] = {self->family, self->type, self->proto, fileno};
+    PyObject *sock = fileno != NULL ? PyObject_Vectorcall(loop->st->StockSocket, args, 4, NULL)
+                                    : NULL;
+    Py_XDECREF(fileno);
+    if (sock == NULL) {
+        close(conn);
+    }
+    return sock;
+}
+
+static int
+close_quietly(PyObject *sock)
+{
+    PyObject *raised = hl_take_exception();
+    PyObject *closed = PyObject_CallMethod(sock, "close", NULL);
+    if (closed == NULL) {
+        PyErr_Clear();
+    }
+    Py_XDECREF(closed);
+    hl_give_exception(raised);
+    return -1;
+}
+
+/* asyncio says so in debug mode only. */
+static int
+report_failure(HLLoop *loop, PyObject *protocol)
+{
+    if (hl_is_fatal()) {
+        return -1;
+    }
+    PyObject *exc = hl_take_exception();
+    int rc = 0;
+    if (loop->debug) {
+        PyObject *message = PyUnicode_FromString(
+            "Error on transport creation for incoming connection");
+        rc = message == NULL ? -1
+                             : hl_report(loop->st, (PyObject *)loop, message, exc,
+                                         protocol != NULL ? "protocol" : NULL, protocol, NULL);
+        Py_XDECREF(message);
+    }
+    Py_DECREF(exc);
+    return rc;
+}
+
+static PyObject *
+make_transport(HLLoop *loop, Listener *self, PyObject *sock, PyObject *protocol, PyObject *context)
+{
+    PyObject *type = PyObject_GetAttr((PyObject *)loop, loop->st->name._socket_transport);
+    PyObject *args[7] = {(PyObject *)loop,
+                         sock,
+                         protocol,
+                         Py_None,
+                         Py_None,
+                         self->server,
+                         self->own_context ? context : Py_None};
+    PyObject *transport = type != NULL ? PyObject_Vectorcall(type, args, 7, NULL) : NULL;
+    Py_XDECREF(type);
+    return transport;
+}
+
+static int
+connect_protocol(HLLoop *loop, Listener *self, PyObject *sock, PyObject *context)
+{
+    PyObject *protocol = PyObject_CallNoArgs(self->protocol_factory);
+    PyObject *transport = NULL;
+    if (protocol != NULL) {
+        transport = make_transport(loop, self, sock, protocol, context);
+    }
+    int rc = 0;
+    if (transport == NULL) {
+        close_quietly(sock);
+        rc = report_failure(loop, protocol);
+    }
+    Py_XDECREF(protocol);
+    Py_XDECREF(transport);
+    return rc;
+}
+
+static int
+log_connection(HLLoop *loop, Listener *self, PyObject *sock)
+{
+    PyObject *peer = PyObject_CallMethod(sock, "getpeername", NULL);
+    if (peer == NULL) {
+        PyErr_Clear();
+        peer = Py_NewRef(Py_None);
+    }
+    PyObject *done = PyObject_CallMethod(loop->st->logger, "debug", "sOOO",
+                                         "%r got a new connection from %r: %r", self->server, peer,
+                                         sock);
+    Py_DECREF(peer);
+    Py_XDECREF(done);
+    return done != NULL ? 0 : -1;
+}
+
+static int
+begin_connection(HLLoop *loop, Listener *self, int conn)
+{
+    PyObject *sock = make_socket(loop, self, conn);
+    if (sock == NULL) {
+        return report_failure(loop, NULL);
+    }
+    PyObject *context = self->context != NULL ? PyContext_Copy(self->context) : NULL;
+    HLEntered entered;
+    int rc = -1;
+    if ((self->context == NULL || context != NULL)
+        && hl_context_enter(loop, context, &entered) == 0) {
+        rc = loop->debug ? log_connection(loop, self, sock) : 0;
+        if (rc == 0) {
+            rc = connect_protocol(loop, self, sock, context);
+        }
+        if (hl_context_exit(loop, &entered, NULL) < 0) {
+            rc = -1;
+        }
+    }
+    Py_XDECREF(context);
+    Py_DECREF(sock);
+    return rc;
+}
+
+/* ---- The listening socket is readable ---- */
+
+/* Out of descriptors or memory: say so, and try again in a while. */
+static int
+rest(HLLoop *loop, Listener *self, int fd)
+{
+    PyObject *exc = hl_take_exception();
+    PyObject *message = PyUnicode_FromString("socket.accept() out of system resource");
+    PyObject *shown = PyObject_CallOneArg(loop->st->TransportSocket, self->sock);
+    int rc = message != NULL && shown != NULL
+                 ? hl_report(loop->st, (PyObject *)loop, message, exc, "socket", shown, NULL)
+                 : -1;
+    Py_XDECREF(message);
+    Py_XDECREF(shown);
+    Py_DECREF(exc);
+    if (rc < 0) {
+        return -1;
+    }
+    Py_XDECREF(hl_watch_stop(loop, fd, HL_READ));
+    PyObject *again = PyObject_CallMethod(
+        (PyObject *)loop, "_listen_later", "OOOOO", self->protocol_factory, self->sock,
+        self->server, self->backlog, self->own_context ? self->context : Py_None);
+    Py_XDECREF(again);
+    return again != NULL ? 0 : -1;
+}
+
+static bool
+is_out_of_resources(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
+static int
+on_acceptable(HLLoop *loop, PyObject *op)
+{
+    Listener *self = (Listener *)op;
+    int fd = PyObject_AsFileDescriptor(self->sock);
+    if (fd < 0) {
+        PyErr_Clear();
+        return 0; /* closed between the poll and now */
+    }
+    for (int i = 0; i < self->accepts && hl_watch_waiting(loop, fd, HL_READ) == op; i++) {
+        int conn = accept_nonblocking(fd);
+        if (conn < 0 && errno == ECONNABORTED) {
+            continue;
+        }
+        if (conn < 0) {
+            if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) {
+                return 0;
+            }
+            int error = errno;
+            PyErr_SetFromErrno(PyExc_OSError);
+            return is_out_of_resources(error) ? rest(loop, self, fd) : -1;
+        }
+        if (begin_connection(loop, self, conn) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* ---- Making ---- */
+
+static int
+listener_fill(Listener *self)
+{
+    PyObject *type = PyObject_GetAttrString(self->sock, "type");
+    long number = type != NULL ? PyLong_AsLong(type) : -1;
+    Py_XDECREF(type);
+    if (number == -1) {
+        return -1;
+    }
+#ifdef SOCK_NONBLOCK
+    number |= SOCK_NONBLOCK; /* tells socket.socket() that it need not ask */
+#endif
+    self->type = PyLong_FromLong(number);
+    self->family = PyObject_GetAttrString(self->sock, "family");
+    self->proto = PyObject_GetAttrString(self->sock, "proto");
+    return self->type != NULL && self->family != NULL && self->proto != NULL ? 0 : -1;
+}
+
+static PyObject *
+listener_new(HLLoop *loop, PyObject **values)
+{
+    PyTypeObject *type = loop->st->ListenerType;
+    long backlog = PyLong_AsLong(values[3]);
+    Listener *self = backlog == -1 && PyErr_Occurred() ? NULL
+                                                       : (Listener *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->protocol_factory = Py_NewRef(values[0]);
+    self->sock = Py_NewRef(values[1]);
+    self->server = Py_NewRef(values[2]);
+    self->backlog = Py_NewRef(values[3]);
+    self->accepts = backlog < 1                     ? 1
+                    : backlog < HL_ACCEPTS_PER_TURN ? (int)backlog
+                                                    : HL_ACCEPTS_PER_TURN;
+    self->own_context = values[4] != Py_None;
+    int rc = 0;
+    if (self->own_context) {
+        self->context = Py_NewRef(values[4]);
+    }
+    else {
+        rc = hl_capture_context(&self->context);
+    }
+    if (rc < 0 || listener_fill(self) < 0) {
+        Py_CLEAR(self);
+    }
+    return (PyObject *)self;
+}
+
+static PyObject *
+loop_listen(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"protocol_factory", "sock",    "server",
+                                        "backlog",          "context", NULL};
+    static const HLParameters parameters = {"_listen", names, 5, 5};
+    HLLoop *loop = (HLLoop *)op;
+    PyObject *values[5], *previous;
+    if (hl_parse(&parameters, args, nargs, kwnames, values) < 0 || hl_loop_check_closed(loop) < 0
+        || hl_loop_check_process(loop) < 0) {
+        return NULL;
+    }
+    int fd = PyObject_AsFileDescriptor(values[1]);
+    PyObject *listener = fd >= 0 ? listener_new(loop, values) : NULL;
+    if (listener == NULL) {
+        return NULL;
+    }
+    int rc = hl_watch_start(loop, fd, HL_READ, listener, on_acceptable, &previous);
+    Py_DECREF(listener);
+    if (rc < 0) {
+        return NULL;
+    }
+    Py_XDECREF(previous);
+    Py_RETURN_NONE;
+}
+
+/* ---- Life ---- */
+
+static int
+listener_tp_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    Listener *self = (Listener *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->protocol_factory);
+    Py_VISIT(self->sock);
+    Py_VISIT(self->server);
+    Py_VISIT(self->context);
+    return 0;
+}
+
+static int
+listener_tp_clear(PyObject *op)
+{
+    Listener *self = (Listener *)op;
+    Py_CLEAR(self->protocol_factory);
+    Py_CLEAR(self->sock);
+    Py_CLEAR(self->server);
+    Py_CLEAR(self->context);
+    return 0;
+}
+
+static void
+listener_tp_dealloc(PyObject *op)
+{
+    Listener *self = (Listener *)op;
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    listener_tp_clear(op);
+    Py_CLEAR(self->family);
+    Py_CLEAR(self->type);
+    Py_CLEAR(self->proto);
+    Py_CLEAR(self->backlog);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+PyMethodDef hl_server_methods[] = {
+    {"_listen", (PyCFunction)(void (*)(void))loop_listen, METH_FASTCALL | METH_KEYWORDS,
+     "_listen($self, protocol_factory, sock, server, backlog, context)\n--\n\n"
+     "Accept connections of a listening socket, with a new protocol for each."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot listener_slots[] = {
+    {Py_tp_doc, "A listening socket and what to make of its connections."},
+    {Py_tp_traverse, listener_tp_traverse},
+    {Py_tp_clear, listener_tp_clear},
+    {Py_tp_dealloc, listener_tp_dealloc},
+    {0, NULL},
+};
+
+static PyType_Spec listener_spec = {
+    "hotloop._core.Listener",
+    sizeof(Listener),
+    0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    listener_slots,
+};
+
+int
+hl_server_setup(PyObject *module, HLState *st)
+{
+    st->ListenerType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &listener_spec, NULL);
+    if (st->ListenerType == NULL) {
+        return -1;
+    }
+    return hl_type_add_methods(st->LoopType, hl_server_methods);
+}

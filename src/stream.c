@@ -1,0 +1,610 @@
+/* Stream transports: sockets of any family that carry a stream of bytes.  This file is their life
+   and their face; reading is in streamread.c, writing in streamwrite.c.  What is seldom called
+   is written in Python (hotloop/_transports.py), in the subclass that users get.
+
+   States: open, closing (close() was called, or the connection failed: nothing is read any more,
+   what is queued is still written), lost (conn_lost > 0: connection_lost() is scheduled, nothing
+   is written any more), closed (sock, protocol and loop are NULL).
+
+   Owners: user code and protocols; the loop's watch while it waits for the descriptor; the ready
+   ring; the loop's list of transports to flush.  A transport that all of them drop while it is
+   open warns and closes its socket.  The descriptor belongs to the Python socket object, which
+   is closed once, after the watch is released.  Threads: the loop's. */
+
+#include "stream.h"
+
+/* ---- Ending a connection ---- */
+
+int
+hl_stream_log(HLStream *self, const char *format)
+{
+    if (!hl_stream_debug(self)) {
+        return 0;
+    }
+    PyObject *done = PyObject_CallMethod(self->st->logger, "debug", "sO", format, self);
+    Py_XDECREF(done);
+    return done != NULL ? 0 : -1;
+}
+
+int
+hl_stream_report(HLStream *self, const char *message)
+{
+    if (hl_is_fatal()) {
+        return -1;
+    }
+    PyObject *exc = hl_take_exception();
+    PyObject *done = NULL;
+    PyObject *context = Py_BuildValue("{sssOsOsO}", "message", message, "exception", exc,
+                                      "transport", self, "protocol",
+                                      self->protocol != NULL ? self->protocol : Py_None);
+    if (context != NULL && self->loop != NULL) {
+        done = PyObject_CallMethodOneArg((PyObject *)self->loop,
+                                         self->st->name.call_exception_handler, context);
+    }
+    Py_XDECREF(context);
+    Py_XDECREF(done);
+    Py_XDECREF(exc);
+    return done != NULL || !PyErr_Occurred() ? 0 : -1;
+}
+
+int
+hl_stream_fatal(HLStream *self, const char *message)
+{
+    if (hl_is_fatal()) {
+        return -1;
+    }
+    PyObject *exc = hl_take_exception();
+    PyObject *done = PyObject_CallMethod((PyObject *)self, "_fatal_error", "Os", exc, message);
+    Py_DECREF(exc);
+    Py_XDECREF(done);
+    return done != NULL ? 0 : -1;
+}
+
+/* The context that every callback of the protocol runs in, or NULL: each in the current one. */
+static PyObject *
+given_context(HLStream *self)
+{
+    return self->own_context ? self->context : NULL;
+}
+
+static int
+schedule_connection_lost(HLStream *self, PyObject *exc)
+{
+    PyObject *method = PyObject_GetAttrString((PyObject *)self, "_call_connection_lost");
+    if (method == NULL) {
+        return -1;
+    }
+    PyObject *arg = exc != NULL ? exc : Py_None;
+    int rc = hl_loop_schedule(self->loop, method, &arg, 1, given_context(self));
+    Py_DECREF(method);
+    return rc;
+}
+
+int
+hl_stream_force_close(HLStream *self, PyObject *exc)
+{
+    if (self->conn_lost) {
+        return 0;
+    }
+    hl_stream_drop_queue(self);
+    hl_watch_unset(self->watch, HL_WRITE);
+    hl_watch_unset(self->watch, HL_READ);
+    self->closing = true;
+    self->conn_lost++;
+    return schedule_connection_lost(self, exc);
+}
+
+int
+hl_stream_close(HLStream *self)
+{
+    if (self->closing) {
+        return 0;
+    }
+    if (hl_stream_flush(self) < 0) {
+        return -1;
+    }
+    if (self->closing) {
+        return 0; /* the flush failed */
+    }
+    self->closing = true;
+    hl_watch_unset(self->watch, HL_READ);
+    if (self->queue.size > 0) {
+        return 0;
+    }
+    self->conn_lost++;
+    hl_watch_unset(self->watch, HL_WRITE);
+    return schedule_connection_lost(self, NULL);
+}
+
+static int
+detach_from_server(HLStream *self)
+{
+    PyObject *server = self->server;
+    if (server == NULL) {
+        return 0;
+    }
+    self->server = NULL;
+    PyObject *done = self->st->server_knows_transports
+                         ? PyObject_CallMethod(server, "_detach", "O", self)
+                         : PyObject_CallMethod(server, "_detach", NULL);
+    Py_DECREF(server);
+    Py_XDECREF(done);
+    return done != NULL ? 0 : -1;
+}
+
+static int
+close_socket(HLStream *self)
+{
+    PyObject *sock = self->sock;
+    hl_watch_release(self->watch);
+    if (sock == NULL) {
+        return 0;
+    }
+    self->sock = NULL;
+    self->sock_fd = NULL;
+    PyObject *done = PyObject_CallMethodNoArgs(sock, self->st->name.close);
+    Py_DECREF(sock);
+    Py_XDECREF(done);
+    return done != NULL ? 0 : -1;
+}
+
+int
+hl_stream_lose(HLStream *self, PyObject *exc)
+{
+    int rc = 0;
+    if (self->protocol_connected && self->protocol != NULL) {
+        PyObject *done = PyObject_CallMethodOneArg(self->protocol, self->st->name.connection_lost,
+                                                   exc != NULL ? exc : Py_None);
+        rc = done != NULL ? 0 : -1;
+        Py_XDECREF(done);
+    }
+    PyObject *raised = hl_take_exception();
+    bool closed = close_socket(self) == 0;
+    Py_CLEAR(self->protocol);
+    bool detached = detach_from_server(self) == 0;
+    if (raised != NULL) {
+        hl_give_exception(raised);
+    }
+    else if (!closed || !detached) {
+        rc = -1;
+    }
+    if (rc == 0 && self->empty_waiter != NULL) {
+        PyObject *error = PyObject_CallFunction(PyExc_ConnectionError, "s",
+                                                "Connection is closed by peer");
+        rc = error != NULL ? hl_stream_fail_waiter(self, error) : -1;
+        Py_XDECREF(error);
+    }
+    Py_CLEAR(self->loop);
+    return rc;
+}
+
+/* ---- Making ---- */
+
+/* A socket.socket keeps its descriptor right behind the object head, on every CPython so far.
+   True if it is found there. */
+static bool
+knows_socket_layout(HLState *st, PyObject *sock, int fd)
+{
+    return fd >= 0 && PyObject_TypeCheck(sock, (PyTypeObject *)st->StockSocket)
+           && *(const int *)((const char *)sock + sizeof(PyObject)) == fd;
+}
+
+static int
+set_nodelay(int fd)
+{
+    int on = 1, family = AF_UNSPEC;
+    struct sockaddr_storage address;
+    socklen_t length = sizeof(address);
+    if (getsockname(fd, (struct sockaddr *)&address, &length) == 0) {
+        family = address.ss_family;
+    }
+    /* What is not TCP refuses. */
+    return family == AF_INET || family == AF_INET6
+               ? setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
+               : 0;
+}
+
+/* extra[key] = sock.method(), or None if the socket has no such address. */
+static int
+add_address(HLStream *self, const char *key, const char *method)
+{
+    PyObject *address = PyObject_CallMethod(self->sock, method, NULL);
+    if (address == NULL) {
+        if (!PyErr_ExceptionMatches(PyExc_OSError)) {
+            return -1;
+        }
+        PyErr_Clear();
+        address = Py_NewRef(Py_None);
+    }
+    int rc = PyDict_SetItemString(self->extra, key, address);
+    Py_DECREF(address);
+    return rc;
+}
+
+static int
+fill_extra(HLStream *self)
+{
+    PyObject *shown = PyObject_CallOneArg(self->st->TransportSocket, self->sock);
+    int rc = shown != NULL ? PyDict_SetItemString(self->extra, "socket", shown) : -1;
+    Py_XDECREF(shown);
+    if (rc < 0 || add_address(self, "sockname", "getsockname") < 0) {
+        return -1;
+    }
+    int known = PyDict_Contains(self->extra, self->st->name.peername);
+    return known != 0 ? (known < 0 ? -1 : 0) : add_address(self, "peername", "getpeername");
+}
+
+static int
+attach_to_server(HLStream *self)
+{
+    PyObject *done = self->st->server_knows_transports
+                         ? PyObject_CallMethod(self->server, "_attach", "O", self)
+                         : PyObject_CallMethod(self->server, "_attach", NULL);
+    Py_XDECREF(done);
+    return done != NULL ? 0 : -1;
+}
+
+/* connection_made() first, then reading, then the waiter: each in its turn. */
+static int
+schedule_start(HLStream *self, PyObject *waiter)
+{
+    PyObject *made = PyObject_GetAttr(self->protocol, self->st->name.connection_made);
+    if (made == NULL) {
+        return -1;
+    }
+    PyObject *op = (PyObject *)self;
+    int rc = hl_loop_schedule(self->loop, made, &op, 1, given_context(self));
+    Py_DECREF(made);
+    if (rc < 0 || (!self->own_context && hl_capture_context(&self->context) < 0)
+        || hl_ready_push_io(&self->loop->ready, (PyObject *)self, hl_stream_start_reading) < 0) {
+        return -1;
+    }
+    if (waiter == NULL || waiter == Py_None) {
+        return 0;
+    }
+    PyObject *set_result[2] = {waiter, Py_None};
+    return hl_loop_schedule(self->loop, self->st->set_result_unless_cancelled, set_result, 2,
+                            given_context(self));
+}
+
+static PyObject *
+not_none(PyObject *value)
+{
+    return value == Py_None ? NULL : Py_XNewRef(value);
+}
+
+/* values: as stream_tp_init() names them. */
+static int
+stream_init(HLStream *self, PyObject **values)
+{
+    self->loop = (HLLoop *)Py_NewRef(values[0]);
+    self->sock = Py_NewRef(values[1]);
+    self->extra = values[4] != NULL && PyDict_Check(values[4]) ? Py_NewRef(values[4])
+                                                               : PyDict_New();
+    self->context = not_none(values[6]);
+    self->own_context = self->context != NULL;
+    self->fd = PyObject_AsFileDescriptor(self->sock);
+    if (self->extra == NULL || self->fd < 0 || fill_extra(self) < 0) {
+        return -1;
+    }
+    hl_stream_set_protocol(self, values[2]);
+    if (hl_watch_claim(self->loop, self->fd, (PyObject *)self, &self->watch) < 0) {
+        return -1;
+    }
+    if (knows_socket_layout(self->st, self->sock, self->fd)) {
+        self->sock_fd = (const int *)((char *)self->sock + sizeof(PyObject));
+    }
+    self->server = not_none(values[5]);
+    if (self->server != NULL && attach_to_server(self) < 0) {
+        return -1;
+    }
+    set_nodelay(self->fd);
+    return schedule_start(self, values[3]);
+}
+
+static int stream_tp_clear(PyObject *op);
+
+static int
+stream_tp_init(PyObject *op, PyObject *args, PyObject *kwargs)
+{
+    static const char *const names[] = {"loop",  "sock",   "protocol", "waiter",
+                                        "extra", "server", "context",  NULL};
+    static const HLParameters parameters = {"SocketTransport", names, 7, 3};
+    HLStream *self = (HLStream *)op;
+    PyObject *values[7];
+    if (hl_parse_init(&parameters, args, kwargs, values) < 0) {
+        return -1;
+    }
+    if (self->extra != NULL || !hl_is_loop(self->st, values[0])) {
+        PyErr_SetString(PyExc_TypeError, "a new transport of a hotloop loop was expected");
+        return -1;
+    }
+    if (hl_loop_check_closed((HLLoop *)values[0]) < 0
+        || hl_loop_check_process((HLLoop *)values[0]) < 0) {
+        return -1;
+    }
+    if (stream_init(self, values) < 0) {
+        PyObject *raised = hl_take_exception();
+        stream_tp_clear(op); /* the socket stays the caller's */
+        hl_give_exception(raised);
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *
+stream_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
+{
+    HLState *st = hl_state_of_type(type);
+    HLStream *self = st != NULL ? (HLStream *)type->tp_alloc(type, 0) : NULL;
+    if (self != NULL) {
+        self->st = st;
+        self->fd = -1;
+        self->high_water = 64 * 1024;
+        self->low_water = 16 * 1024;
+    }
+    return (PyObject *)self;
+}
+
+/* ---- Methods ---- */
+
+static PyObject *
+none_or_error(int rc)
+{
+    return rc < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+stream_close(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    return none_or_error(hl_stream_close((HLStream *)op));
+}
+
+static PyObject *
+stream_abort(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    HLStream *self = (HLStream *)op;
+    return none_or_error(hl_stream_flush(self) < 0 ? -1 : hl_stream_force_close(self, NULL));
+}
+
+static PyObject *
+stream_force_close(PyObject *op, PyObject *exc)
+{
+    return none_or_error(hl_stream_force_close((HLStream *)op, exc));
+}
+
+static PyObject *
+stream_call_connection_lost(PyObject *op, PyObject *exc)
+{
+    return none_or_error(hl_stream_lose((HLStream *)op, exc));
+}
+
+static PyObject *
+stream_is_closing(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(((HLStream *)op)->closing);
+}
+
+static PyObject *
+stream_get_extra_info(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"name", "default", NULL};
+    static const HLParameters parameters = {"get_extra_info", names, 2, 1};
+    PyObject *values[2];
+    if (hl_parse(&parameters, args, nargs, kwnames, values) < 0) {
+        return NULL;
+    }
+    PyObject *value = PyDict_GetItemWithError(((HLStream *)op)->extra, values[0]);
+    if (value == NULL) {
+        if (PyErr_Occurred()) {
+            return NULL;
+        }
+        value = values[1] != NULL ? values[1] : Py_None;
+    }
+    return Py_NewRef(value);
+}
+
+/* ---- Attributes that programs read of asyncio's transports ---- */
+
+#define FIELD(name) (void *)offsetof(HLStream, name)
+
+static PyObject *
+get_object(PyObject *op, void *closure)
+{
+    PyObject *value = *(PyObject **)((char *)op + (size_t)closure);
+    return Py_NewRef(value != NULL ? value : Py_None);
+}
+
+static int
+set_object(PyObject *op, PyObject *value, void *closure)
+{
+    PyObject **field = (PyObject **)((char *)op + (size_t)closure);
+    Py_XSETREF(*field, value == Py_None ? NULL : Py_XNewRef(value));
+    return 0;
+}
+
+static PyObject *
+get_bool(PyObject *op, void *closure)
+{
+    return PyBool_FromLong(*(bool *)((char *)op + (size_t)closure));
+}
+
+static PyObject *
+get_size(PyObject *op, void *closure)
+{
+    return PyLong_FromSize_t(*(size_t *)((char *)op + (size_t)closure));
+}
+
+static int
+set_size(PyObject *op, PyObject *value, void *closure)
+{
+    size_t size = value != NULL ? PyLong_AsSize_t(value) : (size_t)-1;
+    if (size == (size_t)-1) {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_AttributeError, "cannot delete attribute");
+        }
+        return -1;
+    }
+    *(size_t *)((char *)op + (size_t)closure) = size;
+    return 0;
+}
+
+static PyObject *
+get_fd(PyObject *op, void *Py_UNUSED(closure))
+{
+    return PyLong_FromLong(((HLStream *)op)->fd);
+}
+
+static int
+set_extra(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
+{
+    if (value == NULL || !PyDict_Check(value)) {
+        PyErr_SetString(PyExc_TypeError, "_extra must be a dict");
+        return -1;
+    }
+    Py_XSETREF(((HLStream *)op)->extra, Py_NewRef(value));
+    return 0;
+}
+
+static PyGetSetDef stream_getset[] = {
+    {"_loop", get_object, NULL, NULL, FIELD(loop)},
+    {"_sock", get_object, NULL, NULL, FIELD(sock)},
+    {"_sock_fd", get_fd, NULL, NULL, NULL},
+    {"_protocol", get_object, NULL, NULL, FIELD(protocol)},
+    {"_server", get_object, NULL, NULL, FIELD(server)},
+    {"_extra", get_object, set_extra, NULL, FIELD(extra)},
+    {"_empty_waiter", get_object, set_object, NULL, FIELD(empty_waiter)},
+    {"_conn_lost", get_size, NULL, NULL, FIELD(conn_lost)},
+    {"_closing", get_bool, NULL, NULL, FIELD(closing)},
+    {"_paused", get_bool, NULL, NULL, FIELD(paused)},
+    {"_eof", get_bool, NULL, NULL, FIELD(eof)},
+    {"_protocol_paused", get_bool, NULL, NULL, FIELD(protocol_paused)},
+    {"_protocol_connected", get_bool, NULL, NULL, FIELD(protocol_connected)},
+    {"_high_water", get_size, set_size, NULL, FIELD(high_water)},
+    {"_low_water", get_size, set_size, NULL, FIELD(low_water)},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+/* ---- Life ---- */
+
+static int
+stream_tp_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    HLStream *self = (HLStream *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->loop);
+    Py_VISIT(self->sock);
+    Py_VISIT(self->protocol);
+    Py_VISIT(self->server);
+    Py_VISIT(self->extra);
+    Py_VISIT(self->context);
+    Py_VISIT(self->empty_waiter);
+    return 0;
+}
+
+static int
+stream_tp_clear(PyObject *op)
+{
+    HLStream *self = (HLStream *)op;
+    hl_watch_release(self->watch);
+    hl_stream_drop_queue(self);
+    self->sock_fd = NULL;
+    Py_CLEAR(self->protocol);
+    Py_CLEAR(self->server);
+    Py_CLEAR(self->extra);
+    Py_CLEAR(self->context);
+    Py_CLEAR(self->empty_waiter);
+    Py_CLEAR(self->sock);
+    Py_CLEAR(self->loop);
+    return 0;
+}
+
+static void
+stream_tp_finalize(PyObject *op)
+{
+    HLStream *self = (HLStream *)op;
+    if (self->sock == NULL || self->fd < 0) {
+        return;
+    }
+    PyObject *pending = hl_take_exception();
+    if (PyErr_ResourceWarning(op, 1, "unclosed transport %R", op) < 0) {
+        PyErr_WriteUnraisable(op);
+    }
+    if (close_socket(self) < 0
+        || (self->st->server_knows_transports && detach_from_server(self) < 0)) {
+        PyErr_WriteUnraisable(op);
+    }
+    hl_give_exception(pending);
+}
+
+static void
+stream_tp_dealloc(PyObject *op)
+{
+    if (PyObject_CallFinalizerFromDealloc(op) < 0) {
+        return;
+    }
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    Py_TRASHCAN_BEGIN(op, stream_tp_dealloc) stream_tp_clear(op);
+    PyMem_Free(((HLStream *)op)->queue.chunks);
+    type->tp_free(op);
+    Py_DECREF(type);
+    Py_TRASHCAN_END
+}
+
+static PyMethodDef stream_methods[] = {
+    {"close", stream_close, METH_NOARGS,
+     "close($self, /)\n--\n\nClose once everything written is sent; see asyncio's Transport."},
+    {"abort", stream_abort, METH_NOARGS,
+     "abort($self, /)\n--\n\nClose at once; what is not sent yet is lost."},
+    {"is_closing", stream_is_closing, METH_NOARGS,
+     "is_closing($self, /)\n--\n\nReturn True once the transport is closing or closed."},
+    {"get_extra_info", (PyCFunction)(void (*)(void))stream_get_extra_info,
+     METH_FASTCALL | METH_KEYWORDS,
+     "get_extra_info($self, /, name, default=None)\n--\n\n"
+     "Return 'socket', 'sockname', 'peername' or what else is known by that name."},
+    {"_force_close", stream_force_close, METH_O,
+     "_force_close($self, exc, /)\n--\n\nClose at once, for the reason exc (or None)."},
+    {"_call_connection_lost", stream_call_connection_lost, METH_O,
+     "_call_connection_lost($self, exc, /)\n--\n\nTell the protocol, and close the socket."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot stream_slots[] = {
+    {Py_tp_doc, "The core of hotloop's transport for stream sockets."},
+    {Py_tp_new, stream_tp_new},
+    {Py_tp_init, stream_tp_init},
+    {Py_tp_traverse, stream_tp_traverse},
+    {Py_tp_clear, stream_tp_clear},
+    {Py_tp_finalize, stream_tp_finalize},
+    {Py_tp_dealloc, stream_tp_dealloc},
+    {Py_tp_methods, stream_methods},
+    {Py_tp_getset, stream_getset},
+    {0, NULL},
+};
+
+static PyType_Spec stream_spec = {
+    "hotloop._core.Stream",
+    sizeof(HLStream),
+    0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    stream_slots,
+};
+
+int
+hl_stream_setup(PyObject *module, HLState *st)
+{
+    PyTypeObject *base = (PyTypeObject *)st->StockTransport;
+    if (base->tp_basicsize > (Py_ssize_t)offsetof(HLStream, st)) {
+        PyErr_SetString(PyExc_ImportError, "asyncio.Transport is larger than hotloop knows it");
+        return -1;
+    }
+    PyTypeObject *type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &stream_spec,
+                                                                  st->StockTransport);
+    st->StreamType = type;
+    if (type == NULL || hl_type_add_methods(type, hl_stream_read_methods) < 0
+        || hl_type_add_methods(type, hl_stream_write_methods) < 0) {
+        return -1;
+    }
+    return PyModule_AddType(module, type);
+}

@@ -1,0 +1,92 @@
+/* The stream transport, shared by stream.c, streamread.c, streamwrite.c and server.c. */
+#ifndef HL_STREAM_H
+#define HL_STREAM_H
+
+#include "hotloop.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* Chunks of bytes on their way to the kernel, first in first out. */
+typedef struct {
+    PyObject **chunks; /* owned bytes objects, chunks[first..end); owned memory, or NULL */
+    uint32_t first, end, capacity;
+    size_t offset; /* how much of the first chunk is sent */
+    size_t size;   /* what is still to send */
+} HLWriteQueue;
+
+struct HLStream {
+    PyObject_HEAD
+    PyObject *unused;       /* the slot of asyncio.BaseTransport */
+    HLState *st;            /* borrowed: lives as long as our types */
+    HLLoop *loop;           /* owned; NULL once the connection is lost, like sock and protocol */
+    PyObject *sock;         /* owned: the one owner of the descriptor */
+    PyObject *protocol;     /* owned */
+    PyObject *server;       /* owned, or NULL: told when the connection is lost */
+    PyObject *extra;        /* owned: the dict behind get_extra_info() */
+    PyObject *context;      /* owned, or NULL for an empty one: what reads run in */
+    PyObject *empty_waiter; /* owned, or NULL: the future of a sendfile() in progress */
+    const int *sock_fd;     /* where sock keeps its descriptor, or NULL if that is not known */
+    HLWatch *watch;         /* NULL if the loop or another transport took it */
+    HLStream *next_unflushed;
+    HLWriteQueue queue;
+    size_t high_water, low_water;
+    size_t last_read;     /* how much came the last time */
+    Py_ssize_t conn_lost; /* 0, or 1 + how many writes were dropped */
+    int fd;
+    bool closing, paused, eof;
+    bool own_context; /* context was given: every callback of the protocol runs in it (3.15) */
+    bool buffered;    /* protocol is an asyncio.BufferedProtocol */
+    bool protocol_connected, protocol_paused;
+    bool unflushed; /* in the loop's list, which owns a reference */
+};
+
+/* The descriptor, or -1 if somebody closed the socket behind our back: its number may be
+   another connection's by now. */
+static inline int
+hl_stream_fd(const HLStream *self)
+{
+    return self->sock_fd != NULL ? *self->sock_fd : self->fd;
+}
+
+/* Has the loop's debug mode been asked for? */
+static inline bool
+hl_stream_debug(const HLStream *self)
+{
+    return self->loop != NULL && self->loop->debug;
+}
+
+/* ---- From stream.c ---- */
+
+/* Take the exception that is set to _fatal_error(exc, message).  -1 only if it, or what came of
+   that, has to leave the loop. */
+int hl_stream_fatal(HLStream *self, const char *message);
+/* End the connection now; exc (or NULL) is what connection_lost() gets. */
+int hl_stream_force_close(HLStream *self, PyObject *exc);
+int hl_stream_close(HLStream *self);
+/* Call connection_lost(exc) and let go of everything. */
+int hl_stream_lose(HLStream *self, PyObject *exc);
+/* logger.debug(format, self) in debug mode. */
+int hl_stream_log(HLStream *self, const char *format);
+/* Report the exception that is set as loop.call_exception_handler() is told of it. */
+int hl_stream_report(HLStream *self, const char *message);
+
+/* ---- From streamread.c ---- */
+
+void hl_stream_set_protocol(HLStream *self, PyObject *protocol);
+int hl_stream_start_reading(HLLoop *loop, PyObject *self);
+extern PyMethodDef hl_stream_read_methods[];
+
+/* ---- From streamwrite.c ---- */
+
+/* Hand to the kernel what write() has queued.  -1 only with a fatal exception. */
+int hl_stream_flush(HLStream *self);
+void hl_stream_drop_queue(HLStream *self);
+/* End the future of a sendfile() in progress. */
+int hl_stream_fail_waiter(HLStream *self, PyObject *exc);
+extern PyMethodDef hl_stream_write_methods[];
+
+#endif

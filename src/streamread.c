@@ -1,0 +1,302 @@
+/* Reading from a stream: one recv() for each time the descriptor is ready, and one call of the
+   protocol.  Small reads go through a buffer that all transports of the loop share; a stream
+   that just brought much is read into a bytes object of its own, to spare the copy.
+
+   The protocol is called in the context that was current when the transport was made or reading
+   was resumed, as asyncio's reader handles are. */
+
+#include "stream.h"
+
+#define HL_READ_MAX (256 * 1024) /* asyncio's max_size */
+#define HL_READ_MUCH (32 * 1024) /* from here on a copy costs more than an allocation */
+
+/* ---- What came ---- */
+
+static int
+received_eof(HLStream *self)
+{
+    if (hl_stream_log(self, "%r received EOF") < 0) {
+        return -1;
+    }
+    PyObject *answer = PyObject_CallMethodNoArgs(self->protocol, self->st->name.eof_received);
+    int keep_open = answer != NULL ? PyObject_IsTrue(answer) : -1;
+    Py_XDECREF(answer);
+    if (keep_open < 0) {
+        return hl_stream_fatal(self, "Fatal error: protocol.eof_received() call failed.");
+    }
+    if (!keep_open) {
+        return hl_stream_close(self);
+    }
+    hl_watch_unset(self->watch, HL_READ);
+    return 0;
+}
+
+static int
+read_failed(HLStream *self)
+{
+    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) {
+        return 0;
+    }
+    PyErr_SetFromErrno(PyExc_OSError);
+    return hl_stream_fatal(self, "Fatal read error on socket transport");
+}
+
+/* ---- asyncio.Protocol ---- */
+
+/* A bytes object with what can be read now: empty at the end, NULL with errno set on failure or
+   an exception. */
+static PyObject *
+receive_into_bytes(HLStream *self)
+{
+    PyObject *data = PyBytes_FromStringAndSize(NULL, HL_READ_MAX);
+    if (data == NULL) {
+        return NULL;
+    }
+    ssize_t n = recv(hl_stream_fd(self), PyBytes_AS_STRING(data), HL_READ_MAX, 0);
+    if (n < 0) {
+        int error = errno;
+        Py_DECREF(data);
+        errno = error;
+        return NULL;
+    }
+    self->last_read = (size_t)n;
+    hl_shrink_bytes(&data, n);
+    return data;
+}
+
+static PyObject *
+receive(HLStream *self)
+{
+    if (self->last_read >= HL_READ_MUCH) {
+        return receive_into_bytes(self);
+    }
+    char *buffer = hl_loop_read_buffer(self->loop, HL_READ_MAX);
+    if (buffer == NULL) {
+        return NULL;
+    }
+    ssize_t n = recv(hl_stream_fd(self), buffer, HL_READ_MAX, 0);
+    if (n < 0) {
+        return NULL;
+    }
+    self->last_read = (size_t)n;
+    return PyBytes_FromStringAndSize(buffer, n);
+}
+
+static int
+read_data(HLStream *self)
+{
+    PyObject *data = receive(self);
+    if (data == NULL) {
+        return PyErr_Occurred() ? hl_stream_fatal(self, "Fatal read error on socket transport")
+                                : read_failed(self);
+    }
+    if (PyBytes_GET_SIZE(data) == 0) {
+        Py_DECREF(data);
+        return received_eof(self);
+    }
+    PyObject *protocol = Py_NewRef(self->protocol);
+    PyObject *done = PyObject_CallMethodOneArg(protocol, self->st->name.data_received, data);
+    Py_DECREF(protocol);
+    Py_DECREF(data);
+    if (done == NULL) {
+        return hl_stream_fatal(self, "Fatal error: protocol.data_received() call failed.");
+    }
+    Py_DECREF(done);
+    return 0;
+}
+
+/* ---- asyncio.BufferedProtocol ---- */
+
+static PyObject *
+get_buffer(HLStream *self)
+{
+    PyObject *hint = PyLong_FromLong(-1);
+    if (hint == NULL) {
+        return NULL;
+    }
+    PyObject *buffer = PyObject_CallMethodOneArg(self->protocol, self->st->name.get_buffer, hint);
+    Py_DECREF(hint);
+    if (buffer == NULL) {
+        return NULL;
+    }
+    Py_ssize_t length = PyObject_Size(buffer);
+    if (length == 0) {
+        PyErr_SetString(PyExc_RuntimeError, "get_buffer() returned an empty buffer");
+    }
+    if (length <= 0) {
+        Py_CLEAR(buffer);
+    }
+    return buffer;
+}
+
+/* How many bytes came, or -1 with errno set or an exception. */
+static ssize_t
+receive_into(HLStream *self, PyObject *buffer)
+{
+    Py_buffer view;
+    if (PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE) < 0) {
+        return -1;
+    }
+    ssize_t n = recv(hl_stream_fd(self), view.buf, (size_t)view.len, 0);
+    int error = errno;
+    PyBuffer_Release(&view);
+    errno = error;
+    return n;
+}
+
+static int
+read_into_buffer(HLStream *self)
+{
+    PyObject *buffer = get_buffer(self);
+    if (buffer == NULL) {
+        return hl_stream_fatal(self, "Fatal error: protocol.get_buffer() call failed.");
+    }
+    if (self->protocol == NULL) {
+        Py_DECREF(buffer);
+        return 0;
+    }
+    ssize_t n = receive_into(self, buffer);
+    int error = errno;
+    Py_DECREF(buffer);
+    errno = error;
+    if (n < 0) {
+        return PyErr_Occurred() ? hl_stream_fatal(self, "Fatal read error on socket transport")
+                                : read_failed(self);
+    }
+    if (n == 0) {
+        return received_eof(self);
+    }
+    PyObject *count = PyLong_FromSsize_t(n);
+    PyObject *protocol = Py_NewRef(self->protocol);
+    PyObject *done = count == NULL ? NULL
+                                   : PyObject_CallMethodOneArg(
+                                         protocol, self->st->name.buffer_updated, count);
+    Py_DECREF(protocol);
+    Py_XDECREF(count);
+    if (done == NULL) {
+        return hl_stream_fatal(self, "Fatal error: protocol.buffer_updated() call failed.");
+    }
+    Py_DECREF(done);
+    return 0;
+}
+
+/* ---- The descriptor is readable ---- */
+
+static int
+read_ready(HLStream *self)
+{
+    if (self->conn_lost || self->protocol == NULL) {
+        return 0;
+    }
+    return self->buffered ? read_into_buffer(self) : read_data(self);
+}
+
+static int
+on_readable(HLLoop *loop, PyObject *op)
+{
+    HLStream *self = (HLStream *)op;
+    if (!hl_watch_is_set(self->watch, HL_READ)) {
+        return 0; /* stopped between the poll and now */
+    }
+    HLEntered entered;
+    if (hl_context_enter(loop, self->context, &entered) < 0) {
+        return -1;
+    }
+    int rc = read_ready(self);
+    return hl_context_exit(loop, &entered, &self->context) < 0 ? -1 : rc;
+}
+
+int
+hl_stream_start_reading(HLLoop *Py_UNUSED(loop), PyObject *op)
+{
+    HLStream *self = (HLStream *)op;
+    if (!self->closing && !self->paused) {
+        hl_watch_set(self->watch, HL_READ, op, on_readable);
+    }
+    return 0;
+}
+
+/* ---- Methods ---- */
+
+static PyObject *
+stream_read_ready(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    return read_ready((HLStream *)op) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+stream_is_reading(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    HLStream *self = (HLStream *)op;
+    return PyBool_FromLong(!self->closing && !self->paused);
+}
+
+static PyObject *
+stream_pause_reading(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    HLStream *self = (HLStream *)op;
+    if (self->closing || self->paused) {
+        Py_RETURN_NONE;
+    }
+    self->paused = true;
+    hl_watch_unset(self->watch, HL_READ);
+    return hl_stream_log(self, "%r pauses reading") < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+stream_resume_reading(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    HLStream *self = (HLStream *)op;
+    if (self->closing || !self->paused) {
+        Py_RETURN_NONE;
+    }
+    self->paused = false;
+    if (!self->own_context) {
+        PyObject *context;
+        if (hl_capture_context(&context) < 0) {
+            return NULL;
+        }
+        Py_XSETREF(self->context, context);
+    }
+    hl_watch_set(self->watch, HL_READ, op, on_readable);
+    return hl_stream_log(self, "%r resumes reading") < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+void
+hl_stream_set_protocol(HLStream *self, PyObject *protocol)
+{
+    self->buffered = PyObject_IsInstance(protocol, self->st->BufferedProtocol) > 0;
+    PyErr_Clear();
+    Py_XSETREF(self->protocol, Py_NewRef(protocol));
+    self->protocol_connected = true;
+}
+
+static PyObject *
+stream_set_protocol(PyObject *op, PyObject *protocol)
+{
+    hl_stream_set_protocol((HLStream *)op, protocol);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+stream_get_protocol(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *protocol = ((HLStream *)op)->protocol;
+    return Py_NewRef(protocol != NULL ? protocol : Py_None);
+}
+
+PyMethodDef hl_stream_read_methods[] = {
+    {"is_reading", stream_is_reading, METH_NOARGS,
+     "is_reading($self, /)\n--\n\nReturn True if the transport is receiving."},
+    {"pause_reading", stream_pause_reading, METH_NOARGS,
+     "pause_reading($self, /)\n--\n\nReceive nothing until resume_reading()."},
+    {"resume_reading", stream_resume_reading, METH_NOARGS,
+     "resume_reading($self, /)\n--\n\nReceive again after pause_reading()."},
+    {"set_protocol", stream_set_protocol, METH_O,
+     "set_protocol($self, protocol, /)\n--\n\nHave another Protocol or BufferedProtocol called."},
+    {"get_protocol", stream_get_protocol, METH_NOARGS,
+     "get_protocol($self, /)\n--\n\nReturn the protocol that is called now."},
+    {"_read_ready", stream_read_ready, METH_NOARGS,
+     "_read_ready($self, /)\n--\n\nReceive once and call the protocol."},
+    {NULL, NULL, 0, NULL},
+};

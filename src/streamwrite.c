@@ -1,0 +1,595 @@
+/* Writing to a stream.
+
+   write() only queues; the transport is flushed when the entry of the ready queue that wrote
+   returns, so that a response written in pieces leaves in one sendmsg().  Nobody can tell: what
+   could observe the queue (its size, limits, closing, pause_writing()) flushes first, and so does
+   a write from outside the running loop.  What the kernel does not take waits until the
+   descriptor is writable; only that counts as buffered, as in asyncio.
+
+   Chunks are bytes objects: mutable data is copied when it is queued, except that large data is
+   first offered to the kernel where it lies. */
+
+#include "stream.h"
+#include <sys/uio.h>
+
+#define HL_FLUSH_SIZE (64 * 1024) /* queued data that is sent at once */
+#define HL_IOVECS 64
+#define HL_DROPPED_WRITES 5 /* asyncio's LOG_THRESHOLD_FOR_CONNLOST_WRITES */
+
+/* ---- The queue ---- */
+
+static int
+make_room(HLWriteQueue *queue)
+{
+    uint32_t length = queue->end - queue->first;
+    if (queue->first > 0 && length < queue->capacity / 2) {
+        memmove(queue->chunks, queue->chunks + queue->first, length * sizeof(PyObject *));
+    }
+    else {
+        uint32_t capacity = queue->capacity > 0 ? queue->capacity * 2 : 4;
+        PyObject **chunks = PyMem_Malloc(capacity * sizeof(PyObject *));
+        if (chunks == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        if (length > 0) {
+            memcpy(chunks, queue->chunks + queue->first, length * sizeof(PyObject *));
+        }
+        PyMem_Free(queue->chunks);
+        queue->chunks = chunks;
+        queue->capacity = capacity;
+    }
+    queue->first = 0;
+    queue->end = length;
+    return 0;
+}
+
+/* Steals chunk. */
+static int
+append(HLWriteQueue *queue, PyObject *chunk)
+{
+    if (queue->end == queue->capacity && make_room(queue) < 0) {
+        Py_DECREF(chunk);
+        return -1;
+    }
+    queue->chunks[queue->end++] = chunk;
+    queue->size += (size_t)PyBytes_GET_SIZE(chunk);
+    return 0;
+}
+
+static void
+consume(HLWriteQueue *queue, size_t sent)
+{
+    queue->size -= sent;
+    sent += queue->offset;
+    while (queue->first < queue->end) {
+        PyObject *chunk = queue->chunks[queue->first];
+        size_t length = (size_t)PyBytes_GET_SIZE(chunk);
+        if (sent < length) {
+            break;
+        }
+        sent -= length;
+        queue->first++;
+        Py_DECREF(chunk);
+    }
+    queue->offset = sent;
+    if (queue->first == queue->end) {
+        queue->first = queue->end = 0;
+    }
+}
+
+void
+hl_stream_drop_queue(HLStream *self)
+{
+    consume(&self->queue, self->queue.size);
+}
+
+/* ---- Sending ---- */
+
+static int
+fill_iovecs(const HLWriteQueue *queue, struct iovec *iovecs)
+{
+    int count = 0;
+    size_t offset = queue->offset;
+    for (uint32_t i = queue->first; i < queue->end && count < HL_IOVECS; i++) {
+        char *data = PyBytes_AS_STRING(queue->chunks[i]);
+        iovecs[count].iov_base = data + offset;
+        iovecs[count++].iov_len = (size_t)PyBytes_GET_SIZE(queue->chunks[i]) - offset;
+        offset = 0;
+    }
+    return count;
+}
+
+static bool
+would_block(void)
+{
+    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+}
+
+static ssize_t
+send_once(HLStream *self, size_t *offered)
+{
+    HLWriteQueue *queue = &self->queue;
+    if (queue->end - queue->first == 1) {
+        *offered = queue->size;
+        return send(hl_stream_fd(self),
+                    PyBytes_AS_STRING(queue->chunks[queue->first]) + queue->offset, queue->size,
+                    MSG_NOSIGNAL);
+    }
+    struct iovec iovecs[HL_IOVECS];
+    struct msghdr message = {.msg_iov = iovecs};
+    message.msg_iovlen = (size_t)fill_iovecs(queue, iovecs);
+    *offered = 0;
+    for (size_t i = 0; i < message.msg_iovlen; i++) {
+        *offered += iovecs[i].iov_len;
+    }
+    return sendmsg(hl_stream_fd(self), &message, MSG_NOSIGNAL);
+}
+
+/* Send until the queue is empty or the kernel takes no more.  -1 with an OSError set. */
+static int
+send_queue(HLStream *self)
+{
+    while (self->queue.size > 0) {
+        size_t offered;
+        ssize_t sent = send_once(self, &offered);
+        if (sent < 0) {
+            if (would_block()) {
+                return 0;
+            }
+            PyErr_SetFromErrno(PyExc_OSError);
+            return -1;
+        }
+        consume(&self->queue, (size_t)sent);
+        if ((size_t)sent < offered) {
+            return 0;
+        }
+    }
+    return 0;
+}
+
+/* ---- Flow control ---- */
+
+static int
+tell_protocol(HLStream *self, PyObject *method, const char *failure)
+{
+    PyObject *protocol = Py_NewRef(self->protocol);
+    PyObject *done = PyObject_CallMethodNoArgs(protocol, method);
+    Py_DECREF(protocol);
+    if (done == NULL) {
+        return hl_stream_report(self, failure);
+    }
+    Py_DECREF(done);
+    return 0;
+}
+
+static int
+maybe_pause_protocol(HLStream *self)
+{
+    if (self->queue.size <= self->high_water || self->protocol_paused || self->protocol == NULL) {
+        return 0;
+    }
+    self->protocol_paused = true;
+    return tell_protocol(self, self->st->name.pause_writing, "protocol.pause_writing() failed");
+}
+
+static int
+maybe_resume_protocol(HLStream *self)
+{
+    if (!self->protocol_paused || self->queue.size > self->low_water || self->protocol == NULL) {
+        return 0;
+    }
+    self->protocol_paused = false;
+    return tell_protocol(self, self->st->name.resume_writing, "protocol.resume_writing() failed");
+}
+
+/* ---- The descriptor is writable ---- */
+
+int
+hl_stream_fail_waiter(HLStream *self, PyObject *exc)
+{
+    PyObject *done = PyObject_CallMethod(self->empty_waiter, "set_exception", "O", exc);
+    Py_XDECREF(done);
+    return done != NULL ? 0 : -1;
+}
+
+static int
+shut_down(HLStream *self)
+{
+    if (shutdown(hl_stream_fd(self), SHUT_WR) < 0) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        return -1;
+    }
+    return 0;
+}
+
+static int
+sending_failed(HLStream *self)
+{
+    if (hl_is_fatal()) {
+        return -1;
+    }
+    PyObject *exc = hl_take_exception();
+    hl_watch_unset(self->watch, HL_WRITE);
+    hl_stream_drop_queue(self);
+    hl_give_exception(Py_NewRef(exc));
+    int rc = hl_stream_fatal(self, "Fatal write error on socket transport");
+    if (rc == 0 && self->empty_waiter != NULL) {
+        rc = hl_stream_fail_waiter(self, exc);
+    }
+    Py_DECREF(exc);
+    return rc;
+}
+
+static int
+all_is_sent(HLStream *self)
+{
+    hl_watch_unset(self->watch, HL_WRITE);
+    if (self->empty_waiter != NULL) {
+        PyObject *done = PyObject_CallMethod(self->empty_waiter, "set_result", "O", Py_None);
+        Py_XDECREF(done);
+        if (done == NULL) {
+            return -1;
+        }
+    }
+    if (self->closing && !self->conn_lost) {
+        self->conn_lost++;
+        return hl_stream_lose(self, NULL);
+    }
+    return self->eof && !self->conn_lost ? shut_down(self) : 0;
+}
+
+static int
+write_ready(HLStream *self)
+{
+    if (self->conn_lost || self->queue.size == 0) {
+        return 0;
+    }
+    if (send_queue(self) < 0) {
+        return sending_failed(self);
+    }
+    if (maybe_resume_protocol(self) < 0) { /* may write */
+        return -1;
+    }
+    return self->queue.size == 0 ? all_is_sent(self) : 0;
+}
+
+static int
+report_callback(HLStream *self)
+{
+    return hl_is_fatal() ? -1 : hl_stream_report(self, "Exception in callback of a transport");
+}
+
+static int
+on_writable(HLLoop *loop, PyObject *op)
+{
+    HLStream *self = (HLStream *)op;
+    if (!hl_watch_is_set(self->watch, HL_WRITE)) {
+        return 0; /* stopped between the poll and now */
+    }
+    HLEntered entered;
+    if (hl_context_enter(loop, self->context, &entered) < 0) {
+        return -1;
+    }
+    int rc = write_ready(self);
+    if (rc < 0) {
+        rc = report_callback(self);
+    }
+    return hl_context_exit(loop, &entered, NULL) < 0 ? -1 : rc;
+}
+
+/* ---- Flushing ---- */
+
+int
+hl_stream_flush(HLStream *self)
+{
+    if (self->queue.size == 0 || self->conn_lost || hl_watch_is_set(self->watch, HL_WRITE)) {
+        return 0; /* nothing to do, or the kernel takes no more */
+    }
+    if (send_queue(self) < 0) {
+        return sending_failed(self);
+    }
+    if (self->queue.size > 0) {
+        hl_watch_set(self->watch, HL_WRITE, (PyObject *)self, on_writable);
+        return maybe_pause_protocol(self);
+    }
+    return 0;
+}
+
+int
+hl_loop_flush(HLLoop *loop)
+{
+    PyObject *pending = hl_take_exception();
+    int rc = 0;
+    while (loop->unflushed != NULL) {
+        HLStream *self = loop->unflushed;
+        loop->unflushed = self->next_unflushed;
+        self->unflushed = false;
+        if (rc == 0) {
+            rc = hl_stream_flush(self);
+        }
+        Py_DECREF(self);
+    }
+    if (pending != NULL) {
+        hl_give_exception(pending);
+    }
+    return rc;
+}
+
+void
+hl_loop_drop_unflushed(HLLoop *loop)
+{
+    while (loop->unflushed != NULL) {
+        HLStream *self = loop->unflushed;
+        loop->unflushed = self->next_unflushed;
+        self->unflushed = false;
+        Py_DECREF(self);
+    }
+}
+
+/* Flush now, or when the entry that runs now is done? */
+static int
+flush_in_time(HLStream *self)
+{
+    HLLoop *loop = self->loop;
+    if (hl_watch_is_set(self->watch, HL_WRITE)) {
+        return maybe_pause_protocol(self);
+    }
+    if (self->queue.size >= HL_FLUSH_SIZE || self->queue.size > self->high_water
+        || loop->thread_id != PyThread_get_thread_ident()) {
+        return hl_stream_flush(self);
+    }
+    if (!self->unflushed) {
+        self->unflushed = true;
+        self->next_unflushed = loop->unflushed;
+        loop->unflushed = (HLStream *)Py_NewRef(self);
+    }
+    return 0;
+}
+
+/* ---- write, writelines ---- */
+
+/* 1 if writing goes on, 0 if the data is to be dropped, -1 with an exception. */
+static int
+check_writable(HLStream *self, const char *method, const char *verb)
+{
+    if (self->eof) {
+        PyErr_Format(PyExc_RuntimeError, "Cannot call %s() after write_eof()", method);
+        return -1;
+    }
+    if (self->empty_waiter != NULL) {
+        PyErr_Format(PyExc_RuntimeError, "unable to %s; sendfile is in progress", verb);
+        return -1;
+    }
+    return 1;
+}
+
+static int
+drop_write(HLStream *self)
+{
+    if (self->conn_lost++ < HL_DROPPED_WRITES) {
+        return 0;
+    }
+    PyObject *done = PyObject_CallMethod(self->st->logger, "warning", "s",
+                                         "socket.send() raised exception.");
+    Py_XDECREF(done);
+    return done != NULL ? 0 : -1;
+}
+
+/* Offer data to the kernel where it lies; return what is left of it as bytes. */
+static PyObject *
+send_directly(HLStream *self, const char *data, Py_ssize_t length)
+{
+    ssize_t sent = send(hl_stream_fd(self), data, (size_t)length, MSG_NOSIGNAL);
+    if (sent < 0 && !would_block()) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        return sending_failed(self) < 0 ? NULL : PyBytes_FromStringAndSize(NULL, 0);
+    }
+    sent = sent < 0 ? 0 : sent;
+    return PyBytes_FromStringAndSize(data + sent, length - sent);
+}
+
+/* The bytes to queue for data; empty if there is nothing left to send. */
+static PyObject *
+to_chunk(HLStream *self, PyObject *data)
+{
+    if (PyBytes_CheckExact(data)) {
+        return Py_NewRef(data);
+    }
+    Py_buffer view;
+    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
+        return NULL;
+    }
+    bool direct = view.len >= HL_FLUSH_SIZE && self->queue.size == 0;
+    PyObject *chunk = direct ? send_directly(self, view.buf, view.len)
+                             : PyBytes_FromStringAndSize(view.buf, view.len);
+    PyBuffer_Release(&view);
+    return chunk;
+}
+
+static int
+enqueue(HLStream *self, PyObject *data)
+{
+    PyObject *chunk = to_chunk(self, data);
+    if (chunk == NULL) {
+        return -1;
+    }
+    if (PyBytes_GET_SIZE(chunk) == 0) {
+        Py_DECREF(chunk);
+        return 0;
+    }
+    return append(&self->queue, chunk);
+}
+
+static PyObject *
+refuse_data(HLStream *self, PyObject *data)
+{
+    PyObject *name = PyType_GetName(Py_TYPE(data));
+    if (name != NULL) {
+        PyErr_Format(PyExc_TypeError,
+                     self->st->write_names_types
+                         ? "data argument must be a bytes, bytearray, or memoryview object, not %R"
+                         : "data argument must be a bytes-like object, not %R",
+                     name);
+        Py_DECREF(name);
+    }
+    return NULL;
+}
+
+static PyObject *
+stream_write(PyObject *op, PyObject *data)
+{
+    HLStream *self = (HLStream *)op;
+    if (!PyBytes_Check(data) && !PyByteArray_Check(data) && !PyMemoryView_Check(data)) {
+        return refuse_data(self, data);
+    }
+    if (check_writable(self, "write", "write") < 0) {
+        return NULL;
+    }
+    Py_ssize_t length = PyObject_Size(data);
+    if (length <= 0) {
+        return length < 0 ? NULL : Py_NewRef(Py_None);
+    }
+    if (self->conn_lost) {
+        return drop_write(self) < 0 ? NULL : Py_NewRef(Py_None);
+    }
+    if (enqueue(self, data) < 0 || (self->queue.size > 0 && flush_in_time(self) < 0)) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+#if PY_VERSION_HEX >= 0x030C0000
+static PyObject *
+check_lines(PyObject *lines)
+{
+    PyObject *list = PySequence_List(lines);
+    for (Py_ssize_t i = 0; list != NULL && i < PyList_GET_SIZE(list); i++) {
+        if (!PyBytes_CheckExact(PyList_GET_ITEM(list, i))) {
+            PyObject *view = PyMemoryView_FromObject(PyList_GET_ITEM(list, i));
+            if (view == NULL) {
+                Py_CLEAR(list);
+            }
+            Py_XDECREF(view);
+        }
+    }
+    return list;
+}
+#else
+/* asyncio's writelines() still was write(b"".join(lines)). */
+static PyObject *
+check_lines(PyObject *lines)
+{
+    PyObject *nothing = PyBytes_FromStringAndSize(NULL, 0);
+    PyObject *all = nothing != NULL ? PyObject_CallMethod(nothing, "join", "O", lines) : NULL;
+    PyObject *list = all != NULL ? PyList_New(1) : NULL;
+    Py_XDECREF(nothing);
+    if (list == NULL) {
+        Py_XDECREF(all);
+        return NULL;
+    }
+    PyList_SET_ITEM(list, 0, all);
+    return list;
+}
+#endif
+
+static PyObject *
+stream_writelines(PyObject *op, PyObject *lines)
+{
+    HLStream *self = (HLStream *)op;
+    if (check_writable(self, "writelines", "writelines") < 0) {
+        return NULL;
+    }
+    PyObject *list = check_lines(lines);
+    if (list == NULL) {
+        return NULL;
+    }
+    Py_ssize_t count = PyList_GET_SIZE(list);
+    if (count > 0 && self->conn_lost) {
+        Py_DECREF(list);
+        return drop_write(self) < 0 ? NULL : Py_NewRef(Py_None);
+    }
+    int rc = 0;
+    for (Py_ssize_t i = 0; i < count && rc == 0 && !self->conn_lost; i++) {
+        rc = enqueue(self, PyList_GET_ITEM(list, i));
+    }
+    Py_DECREF(list);
+    if (rc == 0 && self->queue.size > 0) {
+        rc = flush_in_time(self);
+    }
+    return rc < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+/* ---- Other methods ---- */
+
+static PyObject *
+stream_write_eof(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    HLStream *self = (HLStream *)op;
+    if (self->closing || self->eof) {
+        Py_RETURN_NONE;
+    }
+    if (hl_stream_flush(self) < 0) {
+        return NULL;
+    }
+    self->eof = true;
+    if (self->queue.size == 0 && !self->conn_lost && shut_down(self) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+stream_can_write_eof(PyObject *Py_UNUSED(op), PyObject *Py_UNUSED(ignored))
+{
+    Py_RETURN_TRUE;
+}
+
+static PyObject *
+stream_get_write_buffer_size(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    HLStream *self = (HLStream *)op;
+    return hl_stream_flush(self) < 0 ? NULL : PyLong_FromSize_t(self->queue.size);
+}
+
+static PyObject *
+stream_maybe_pause_protocol(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    HLStream *self = (HLStream *)op;
+    if (hl_stream_flush(self) < 0 || maybe_pause_protocol(self) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+stream_maybe_resume_protocol(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    return maybe_resume_protocol((HLStream *)op) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+stream_write_ready(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    return write_ready((HLStream *)op) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+PyMethodDef hl_stream_write_methods[] = {
+    {"write", stream_write, METH_O,
+     "write($self, data, /)\n--\n\nSend bytes, bytearray or memoryview data; never blocks."},
+    {"writelines", stream_writelines, METH_O,
+     "writelines($self, list_of_data, /)\n--\n\nSend all the pieces, in one system call if possible."},
+    {"write_eof", stream_write_eof, METH_NOARGS,
+     "write_eof($self, /)\n--\n\nShut the sending side down when all is sent."},
+    {"can_write_eof", stream_can_write_eof, METH_NOARGS,
+     "can_write_eof($self, /)\n--\n\nReturn True: sockets can be half closed."},
+    {"get_write_buffer_size", stream_get_write_buffer_size, METH_NOARGS,
+     "get_write_buffer_size($self, /)\n--\n\nReturn how many bytes the kernel has not taken yet."},
+    {"_maybe_pause_protocol", stream_maybe_pause_protocol, METH_NOARGS,
+     "_maybe_pause_protocol($self, /)\n--\n\nCall pause_writing() if too much is buffered."},
+    {"_maybe_resume_protocol", stream_maybe_resume_protocol, METH_NOARGS,
+     "_maybe_resume_protocol($self, /)\n--\n\nCall resume_writing() if little is buffered now."},
+    {"_write_ready", stream_write_ready, METH_NOARGS,
+     "_write_ready($self, /)\n--\n\nSend what is buffered."},
+    {NULL, NULL, 0, NULL},
+};
