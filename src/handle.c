@@ -144,7 +144,7 @@ hl_context_enter(HLLoop *loop, PyObject *context, HLEntered *entered)
 int
 hl_context_exit(HLLoop *loop, HLEntered *entered, PyObject **keep)
 {
-    PyObject *raised = hl_take_exception();
+    PyObject *raised = PyErr_Occurred() ? hl_take_exception() : NULL;
     int rc;
     if (entered->blank) {
         rc = hl_blank_exit(loop, entered->context, keep);

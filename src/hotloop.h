@@ -131,6 +131,7 @@ struct HLLoop {
     /* Streams, see streamread.c and streamwrite.c. */
     HLStream *unflushed; /* a list that owns what is in it */
     char *read_buffer;   /* owned, or NULL until needed */
+    PyObject *spare;     /* owned bytes, or NULL: see spare.h */
 
     /* The handle of call_soon_threadsafe that runs now; cancel() elsewhere waits for it. */
     PyObject *running_threadsafe; /* borrowed */

@@ -318,6 +318,7 @@ loop_tp_clear(PyObject *self)
     HLLoop *loop = (HLLoop *)self;
     Py_CLEAR(loop->task_factory);
     Py_CLEAR(loop->blank_context);
+    Py_CLEAR(loop->spare);
     Py_CLEAR(loop->old_asyncgen_hooks);
     loop_release(loop);
     return 0;

@@ -152,6 +152,8 @@ int
 hl_stream_lose(HLStream *self, PyObject *exc)
 {
     int rc = 0;
+    self->closing = true;
+    self->conn_lost += self->conn_lost == 0;
     if (self->protocol_connected && self->protocol != NULL) {
         PyObject *done = PyObject_CallMethodOneArg(self->protocol, self->st->name.connection_lost,
                                                    exc != NULL ? exc : Py_None);
@@ -299,6 +301,8 @@ stream_init(HLStream *self, PyObject **values)
         return -1;
     }
     set_nodelay(self->fd);
+    self->closing = false;
+    self->conn_lost = 0;
     return schedule_start(self, values[3]);
 }
 
@@ -325,6 +329,8 @@ stream_tp_init(PyObject *op, PyObject *args, PyObject *kwargs)
     }
     if (stream_init(self, values) < 0) {
         PyObject *raised = hl_take_exception();
+        self->closing = true;
+        self->conn_lost = 1;
         stream_tp_clear(op); /* the socket stays the caller's */
         hl_give_exception(raised);
         return -1;
@@ -340,6 +346,8 @@ stream_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED
     if (self != NULL) {
         self->st = st;
         self->fd = -1;
+        self->closing = true; /* until __init__() */
+        self->conn_lost = 1;
         self->high_water = 64 * 1024;
         self->low_water = 16 * 1024;
     }
@@ -394,7 +402,8 @@ stream_get_extra_info(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyO
     if (hl_parse(&parameters, args, nargs, kwnames, values) < 0) {
         return NULL;
     }
-    PyObject *value = PyDict_GetItemWithError(((HLStream *)op)->extra, values[0]);
+    PyObject *extra = ((HLStream *)op)->extra;
+    PyObject *value = extra != NULL ? PyDict_GetItemWithError(extra, values[0]) : NULL;
     if (value == NULL) {
         if (PyErr_Occurred()) {
             return NULL;

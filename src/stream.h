@@ -3,6 +3,7 @@
 #define HL_STREAM_H
 
 #include "hotloop.h"
+#include "spare.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>

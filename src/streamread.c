@@ -79,11 +79,11 @@ receive(HLStream *self)
         return NULL;
     }
     self->last_read = (size_t)n;
-    return PyBytes_FromStringAndSize(buffer, n);
+    return hl_spare_fill(&self->loop->spare, buffer, n);
 }
 
 static int
-read_data(HLStream *self)
+read_data(HLLoop *loop, HLStream *self)
 {
     PyObject *data = receive(self);
     if (data == NULL) {
@@ -97,7 +97,7 @@ read_data(HLStream *self)
     PyObject *protocol = Py_NewRef(self->protocol);
     PyObject *done = PyObject_CallMethodOneArg(protocol, self->st->name.data_received, data);
     Py_DECREF(protocol);
-    Py_DECREF(data);
+    hl_spare_release(&loop->spare, data);
     if (done == NULL) {
         return hl_stream_fatal(self, "Fatal error: protocol.data_received() call failed.");
     }
@@ -183,12 +183,12 @@ read_into_buffer(HLStream *self)
 /* ---- The descriptor is readable ---- */
 
 static int
-read_ready(HLStream *self)
+read_ready(HLLoop *loop, HLStream *self)
 {
     if (self->conn_lost || self->protocol == NULL) {
         return 0;
     }
-    return self->buffered ? read_into_buffer(self) : read_data(self);
+    return self->buffered ? read_into_buffer(self) : read_data(loop, self);
 }
 
 static int
@@ -202,7 +202,7 @@ on_readable(HLLoop *loop, PyObject *op)
     if (hl_context_enter(loop, self->context, &entered) < 0) {
         return -1;
     }
-    int rc = read_ready(self);
+    int rc = read_ready(loop, self);
     return hl_context_exit(loop, &entered, &self->context) < 0 ? -1 : rc;
 }
 
@@ -221,7 +221,11 @@ hl_stream_start_reading(HLLoop *Py_UNUSED(loop), PyObject *op)
 static PyObject *
 stream_read_ready(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    return read_ready((HLStream *)op) < 0 ? NULL : Py_NewRef(Py_None);
+    HLStream *self = (HLStream *)op;
+    HLLoop *loop = (HLLoop *)Py_XNewRef(self->loop);
+    int rc = read_ready(loop, self);
+    Py_XDECREF(loop);
+    return rc < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *

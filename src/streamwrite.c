@@ -57,8 +57,9 @@ append(HLWriteQueue *queue, PyObject *chunk)
     return 0;
 }
 
+/* spare: where to leave a chunk that nobody needs any more, or NULL. */
 static void
-consume(HLWriteQueue *queue, size_t sent)
+consume(HLWriteQueue *queue, size_t sent, PyObject **spare)
 {
     queue->size -= sent;
     sent += queue->offset;
@@ -70,7 +71,12 @@ consume(HLWriteQueue *queue, size_t sent)
         }
         sent -= length;
         queue->first++;
-        Py_DECREF(chunk);
+        if (spare != NULL) {
+            hl_spare_release(spare, chunk);
+        }
+        else {
+            Py_DECREF(chunk);
+        }
     }
     queue->offset = sent;
     if (queue->first == queue->end) {
@@ -81,7 +87,7 @@ consume(HLWriteQueue *queue, size_t sent)
 void
 hl_stream_drop_queue(HLStream *self)
 {
-    consume(&self->queue, self->queue.size);
+    consume(&self->queue, self->queue.size, NULL);
 }
 
 /* ---- Sending ---- */
@@ -140,7 +146,7 @@ send_queue(HLStream *self)
             PyErr_SetFromErrno(PyExc_OSError);
             return -1;
         }
-        consume(&self->queue, (size_t)sent);
+        consume(&self->queue, (size_t)sent, &self->loop->spare);
         if ((size_t)sent < offered) {
             return 0;
         }
@@ -299,7 +305,7 @@ hl_stream_flush(HLStream *self)
 int
 hl_loop_flush(HLLoop *loop)
 {
-    PyObject *pending = hl_take_exception();
+    PyObject *pending = PyErr_Occurred() ? hl_take_exception() : NULL;
     int rc = 0;
     while (loop->unflushed != NULL) {
         HLStream *self = loop->unflushed;
@@ -402,7 +408,7 @@ to_chunk(HLStream *self, PyObject *data)
     }
     bool direct = view.len >= HL_FLUSH_SIZE && self->queue.size == 0;
     PyObject *chunk = direct ? send_directly(self, view.buf, view.len)
-                             : PyBytes_FromStringAndSize(view.buf, view.len);
+                             : hl_spare_fill(&self->loop->spare, view.buf, view.len);
     PyBuffer_Release(&view);
     return chunk;
 }
@@ -446,7 +452,7 @@ stream_write(PyObject *op, PyObject *data)
     if (check_writable(self, "write", "write") < 0) {
         return NULL;
     }
-    Py_ssize_t length = PyObject_Size(data);
+    Py_ssize_t length = PyBytes_Check(data) ? PyBytes_GET_SIZE(data) : PyObject_Size(data);
     if (length <= 0) {
         return length < 0 ? NULL : Py_NewRef(Py_None);
     }

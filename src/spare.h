@@ -1,0 +1,44 @@
+/* A spare bytes object: of what went through a loop, one that nobody refers to any more, kept to
+   be filled again.  Messages of some hundred bytes or more would otherwise each go through
+   malloc() and free(), which cost a fifth of all instructions of an echo server.
+
+   Bytes objects are immutable to those who see them: only one that has a single reference, ours,
+   is ever written to. */
+#ifndef HL_SPARE_H
+#define HL_SPARE_H
+
+#include "compat.h"
+
+#define HL_SPARE_MIN 480        /* below, CPython's own allocator is as fast */
+#define HL_SPARE_MAX (64 * 1024)
+
+/* A bytes object with that content, made from *spare if that is of a fitting size. */
+static inline PyObject *
+hl_spare_fill(PyObject **spare, const char *data, Py_ssize_t size)
+{
+    PyObject *bytes = *spare;
+    if (bytes == NULL || size < HL_SPARE_MIN || PyBytes_GET_SIZE(bytes) < size
+        || PyBytes_GET_SIZE(bytes) > 2 * size) {
+        return PyBytes_FromStringAndSize(data, size);
+    }
+    *spare = NULL;
+    hl_truncate_bytes(bytes, size);
+    memcpy(PyBytes_AS_STRING(bytes), data, (size_t)size);
+    return bytes;
+}
+
+/* Give up a reference to bytes; they become the spare if it was the last one. */
+static inline void
+hl_spare_release(PyObject **spare, PyObject *bytes)
+{
+#ifndef Py_GIL_DISABLED
+    if (Py_REFCNT(bytes) == 1 && *spare == NULL && PyBytes_CheckExact(bytes)
+        && PyBytes_GET_SIZE(bytes) >= HL_SPARE_MIN && PyBytes_GET_SIZE(bytes) <= HL_SPARE_MAX) {
+        *spare = bytes;
+        return;
+    }
+#endif
+    Py_DECREF(bytes);
+}
+
+#endif
