@@ -4,7 +4,12 @@ One file holds one family of workloads; FAMILIES below is the whole list. A run 
 one loop happens in a process of its own (child.py); rounds.py starts them, report.py tells.
 """
 
-from . import ctrl_c, scheduling, timers
+from . import ctrl_c, echo, scheduling, timers
 from .family import Family
 
-FAMILIES: tuple[Family, ...] = (scheduling.FAMILY, timers.FAMILY, ctrl_c.FAMILY)
+FAMILIES: tuple[Family, ...] = (
+    scheduling.FAMILY,
+    echo.FAMILY,
+    timers.FAMILY,
+    ctrl_c.FAMILY,
+)
