@@ -142,11 +142,12 @@ raise_thrown(PyObject *type, PyObject *value, PyObject *tb)
     Py_DECREF(exc);
 }
 
-static PyObject *
-iterator_throw(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+void
+hl_raise_thrown(PyObject *const *args, Py_ssize_t nargs)
 {
     if (nargs < 1 || nargs > 3) {
-        return PyErr_Format(PyExc_TypeError, "throw expected 1 to 3 arguments, got %zd", nargs);
+        PyErr_Format(PyExc_TypeError, "throw expected 1 to 3 arguments, got %zd", nargs);
+        return;
     }
 #if PY_VERSION_HEX >= 0x030C0000
     if (nargs > 1
@@ -155,13 +156,19 @@ iterator_throw(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
                         "use the single-arg signature instead.",
                         1)
                < 0) {
-        return NULL;
+        return;
     }
 #endif
     PyObject *value = nargs > 1 && args[1] != Py_None ? args[1] : NULL;
     PyObject *tb = nargs > 2 && args[2] != Py_None ? args[2] : NULL;
-    Py_CLEAR(((AwaitIterator *)self)->future);
     raise_thrown(args[0], value, tb);
+}
+
+static PyObject *
+iterator_throw(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    Py_CLEAR(((AwaitIterator *)self)->future);
+    hl_raise_thrown(args, nargs);
     return NULL;
 }
 

@@ -127,6 +127,7 @@ struct HLLoop {
     HLWatch **watches; /* owned, by descriptor */
     int watches_size;
     HLWatch *unverified; /* to be looked at before the next poll */
+    HLWatch *resting;    /* armed, though nobody waits */
 
     /* Streams, see streamread.c and streamwrite.c. */
     HLStream *unflushed; /* a list that owns what is in it */
@@ -287,6 +288,8 @@ PyObject *hl_future_remove_done_callback(PyObject *self, PyObject *callback);
 PyObject *hl_future_get_callbacks(PyObject *self, void *closure);
 
 PyObject *hl_future_await(PyObject *self);
+/* Raise what throw(*args) of a coroutine was given. */
+void hl_raise_thrown(PyObject *const *args, Py_ssize_t nargs);
 int hl_awaiting_setup(PyObject *module, HLState *st);
 
 /* ---- From task.c, step.c and introspect.c ---- */
@@ -331,7 +334,9 @@ int hl_type_add_methods(PyTypeObject *type, PyMethodDef *methods);
 /* call_soon(callback, *args, context=context), of at most two arguments; context may be NULL. */
 int hl_loop_schedule(HLLoop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
                      PyObject *context);
-/* Memory for one read, which the next read overwrites; NULL with MemoryError set. */
+/* Memory for one read, which the next read overwrites; NULL with MemoryError set.  Whoever needs
+   it first decides its size, so size is HL_READ_MAX everywhere. */
+#define HL_READ_MAX (256 * 1024) /* asyncio's max_size */
 char *hl_loop_read_buffer(HLLoop *loop, size_t size);
 bool hl_is_loop(HLState *st, PyObject *object);
 int hl_loop_check_closed(HLLoop *loop);
@@ -399,9 +404,15 @@ int hl_watch_start(HLLoop *loop, int fd, HLSide side, PyObject *object, HLOnRead
                    PyObject **previous);
 /* The same where fd is surely the descriptor that was watched before, if any was. */
 int hl_watch_resume(HLLoop *loop, int fd, HLSide side, PyObject *object, HLOnReady on_ready);
+/* The same as hl_watch_start() for a socket object: registered anew only if another socket, or
+   nobody, armed the descriptor.  socket_ref: the socket's weak reference without callback, of
+   which there is but one. */
+int hl_watch_start_socket(HLLoop *loop, int fd, HLSide side, PyObject *object, HLOnReady on_ready,
+                          PyObject *socket_ref, PyObject **previous);
 /* Stop; the caller gets the watch's reference to what waited there, or NULL. */
 PyObject *hl_watch_stop(HLLoop *loop, int fd, HLSide side);
-/* The same, but the descriptor stays registered until it is ready when nobody waits. */
+/* The same, but the descriptor stays registered until it is ready when nobody waits; if no
+   transport owns it, for two polls at most. */
 PyObject *hl_watch_leave(HLLoop *loop, int fd, HLSide side);
 /* What waits there.  Borrowed, or NULL. */
 PyObject *hl_watch_waiting(HLLoop *loop, int fd, HLSide side);
@@ -420,10 +431,19 @@ bool hl_watch_is_set(HLWatch *watch, HLSide side);
 /* The transport that owns fd.  Borrowed, or NULL. */
 PyObject *hl_watch_transport(HLLoop *loop, int fd);
 
+/* Forget whatever was watched by that number. */
+void hl_watch_close(HLLoop *loop, int fd);
 void hl_watch_close_all(HLLoop *loop);
 /* See that no descriptor was closed behind our back since it was armed: libuv would abort. */
 void hl_watch_verify(HLLoop *loop);
 int hl_watch_traverse(HLLoop *loop, visitproc visit, void *arg);
 extern PyMethodDef hl_reader_methods[];
+/* Something else waits in place of object now, or nothing: cancel it, if it is a Handle. */
+int hl_reader_replaced(HLState *st, PyObject *object);
+
+/* ---- From sock.c ---- */
+
+int hl_sock_setup(PyObject *module, HLState *st);
+extern PyMethodDef hl_sock_methods[];
 
 #endif

@@ -412,7 +412,8 @@ hl_loop_setup(PyObject *module, HLState *st)
     st->LoopType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &loop_spec, NULL);
     if (st->LoopType == NULL || hl_type_add_methods(st->LoopType, hl_schedule_methods) < 0
         || hl_type_add_methods(st->LoopType, hl_run_methods) < 0
-        || hl_type_add_methods(st->LoopType, hl_reader_methods) < 0) {
+        || hl_type_add_methods(st->LoopType, hl_reader_methods) < 0
+        || hl_type_add_methods(st->LoopType, hl_sock_methods) < 0) {
         return -1;
     }
     return PyModule_AddType(module, st->LoopType);

@@ -91,6 +91,7 @@ open_near_timer(HLLoop *loop)
     if (loop->near_fd < 0) {
         return -1;
     }
+    hl_watch_close(loop, loop->near_fd); /* of a descriptor by that number, closed since */
     loop->near_poll.data = loop;
     if (uv_poll_init(&loop->uv, &loop->near_poll, loop->near_fd) < 0) {
         close(loop->near_fd);

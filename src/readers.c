@@ -28,6 +28,12 @@ to_descriptor(PyObject *fileobj)
     return fd;
 }
 
+int
+hl_reader_replaced(HLState *st, PyObject *object)
+{
+    return hl_is_handle(st, object) ? hl_handle_cancel(object) : 0;
+}
+
 static PyObject *
 add_side(HLLoop *loop, HLSide side, const char *method, PyObject *const *args, Py_ssize_t nargs,
          PyObject *kwnames)
@@ -55,7 +61,7 @@ add_side(HLLoop *loop, HLSide side, const char *method, PyObject *const *args, P
         return NULL;
     }
     if (previous != NULL) {
-        int rc = hl_is_handle(loop->st, previous) ? hl_handle_cancel(previous) : 0;
+        int rc = hl_reader_replaced(loop->st, previous);
         Py_DECREF(previous);
         if (rc < 0) {
             Py_CLEAR(handle);
@@ -78,7 +84,7 @@ remove_side(HLLoop *loop, HLSide side, PyObject *fileobj)
     if (handle == NULL) {
         Py_RETURN_FALSE;
     }
-    int rc = hl_is_handle(loop->st, handle) ? hl_handle_cancel(handle) : 0;
+    int rc = hl_reader_replaced(loop->st, handle);
     Py_DECREF(handle);
     return rc < 0 ? NULL : Py_NewRef(Py_True);
 }

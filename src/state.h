@@ -4,13 +4,16 @@
 #define HL_STATE_H
 
 #include <Python.h>
+#include <stdbool.h>
 
 /* Interned names, as X(identifier): hl_name->identifier is the string "identifier". */
 #define HL_NAMES(X)                                                                              \
     X(_asyncgen_finalizer_hook) X(_asyncgen_firstiter_hook) X(_asyncio_future_blocking)          \
     X(_current_handle) X(_check_callback) X(_loop) X(_process_self_data) X(_signal_handlers)     \
     X(_timer_handle_cancelled) X(_set_coroutine_origin_tracking) X(_socket_transport)            \
-    X(add_done_callback)                                                                         \
+    X(_transports) X(_ensure_fd_no_transport) X(accept) X(connect) X(data) X(fileno)             \
+    X(gettimeout) X(recv) X(recv_into) X(recvfrom) X(recvfrom_into) X(send) X(sendto)            \
+    X(setblocking) X(add_done_callback)                                                          \
     X(buffer_updated) X(close) X(connection_lost) X(connection_made) X(data_received)            \
     X(eof_received) X(get_buffer) X(pause_writing) X(peername) X(resume_writing)                 \
     X(call_exception_handler) X(call_soon) X(callback) X(cancel) X(context) X(debug) X(delay)    \
@@ -100,13 +103,19 @@ typedef struct HLState {
     PyTypeObject *AwaitIteratorType;
     PyTypeObject *StreamType;
     PyTypeObject *ListenerType;
+    PyTypeObject *SocketWaitType;
     HLNames name;
 #define X(field, module, attribute) PyObject *field;
     HL_IMPORTS(X)
     HL_OPTIONAL_IMPORTS(X)
 #undef X
-    PyObject *context_kwname;     /* ("context",) */
-    PyObject *do_nothing;         /* a function written in Python */
+    PyObject *context_kwname;  /* ("context",) */
+    PyObject *do_nothing;      /* a function written in Python */
+    PyObject *socket_methods;  /* dict: methods of socket.socket as they were at import */
+    PyCFunction socket_fileno; /* two of them, or NULL where they are something else */
+    PyCFunction socket_gettimeout;
+    unsigned int socket_version;  /* of the type socket.socket when they were last compared, */
+    bool socket_original;         /* and whether they were the same */
     PyObject *registry;           /* the set behind the WeakSet of tasks, or NULL */
     int format_takes_debug;       /* _format_callback_source(..., debug=) */
     int create_task_takes_kwargs; /* BaseEventLoop.create_task(coro, **kwargs) */
@@ -119,6 +128,7 @@ typedef struct HLState {
     HLFreeList free_futures;
     HLFreeList free_tasks;
     HLFreeList free_iterators;
+    HLFreeList free_socket_waits;
 } HLState;
 
 extern struct PyModuleDef hl_module_def;

@@ -29,6 +29,7 @@ open_pipe(HLLoop *loop)
     if (rc == 0) {
         fcntl(fds[0], F_SETFD, FD_CLOEXEC);
         fcntl(fds[1], F_SETFD, FD_CLOEXEC);
+        hl_watch_close(loop, fds[0]); /* as in poll.c */
         rc = uv_poll_init(&loop->uv, &loop->signal_poll, fds[0]);
         if (rc < 0) {
             close(fds[0]);

@@ -8,6 +8,11 @@
    callback.  It goes with the last side that is stopped, or when the descriptor's owner says
    so.  The descriptor stays its owner's: its blocking mode is left as it was (uvloop#712).
 
+   A side that is left rather than stopped keeps the descriptor registered for two polls more,
+   because what waits on a socket once mostly does so again at once; the watch rests meanwhile.
+   Its owner may close the descriptor then and never tell, and the number may come back as
+   another socket: so only the socket object that armed a watch finds it armed.
+
    libuv registers descriptors with epoll only at the next poll, and aborts the process if that
    fails.  So a registration is tried here at once, where it can raise; and watches armed since
    the last poll are looked at again just before it, in case their owner closed the descriptor. */
@@ -27,11 +32,17 @@ struct HLWatch {
     Side sides[2];
     PyObject *transport; /* borrowed: the one that owns the descriptor, or NULL */
     HLWatch **claim;     /* where that keeps its pointer to us; cleared when we go */
+    PyObject *armed_by;  /* owned: a weak reference to the socket that armed it, or NULL */
     HLWatch *next_unverified;
+    HLWatch *next_resting;
     int fd;
     int armed; /* the events libuv looks for */
+    int polls_rested;
     bool unverified;
+    bool resting;
 };
+
+#define HL_RESTING_POLLS 2
 
 static const int side_events[2] = {UV_READABLE, UV_WRITABLE};
 
@@ -136,9 +147,60 @@ arm(HLWatch *watch)
     mark_unverified(watch);
 }
 
+/* ---- Resting ---- */
+
+static void
+rest(HLWatch *watch)
+{
+    watch->polls_rested = 0;
+    if (!watch->resting) {
+        watch->resting = true;
+        watch->next_resting = watch->loop->resting;
+        watch->loop->resting = watch;
+    }
+}
+
+static void
+unlink_resting(HLWatch *watch)
+{
+    HLWatch **link = &watch->loop->resting;
+    while (watch->resting && *link != NULL) {
+        if (*link == watch) {
+            *link = watch->next_resting;
+            watch->resting = false;
+            return;
+        }
+        link = &(*link)->next_resting;
+    }
+}
+
+static void detach_watch(HLWatch *watch, PyObject *objects[2]);
+
+/* Before a poll: let go of what has rested for long enough. */
+static void
+end_rests(HLLoop *loop)
+{
+    HLWatch **link = &loop->resting;
+    while (*link != NULL) {
+        HLWatch *watch = *link;
+        bool idle = wanted_events(watch) == 0 && watch->transport == NULL;
+        if (idle && watch->polls_rested++ < HL_RESTING_POLLS) {
+            link = &watch->next_resting;
+            continue;
+        }
+        *link = watch->next_resting;
+        watch->resting = false;
+        if (idle) {
+            PyObject *none[2];
+            detach_watch(watch, none);
+        }
+    }
+}
+
 void
 hl_watch_verify(HLLoop *loop)
 {
+    end_rests(loop);
     while (loop->unverified != NULL) {
         HLWatch *watch = loop->unverified;
         loop->unverified = watch->next_unverified;
@@ -236,6 +298,8 @@ detach_watch(HLWatch *watch, PyObject *objects[2])
     }
     loop->watches[watch->fd] = NULL;
     unmark_unverified(watch);
+    unlink_resting(watch);
+    Py_CLEAR(watch->armed_by);
     if (loop->pid == getpid()) {
         uv_close((uv_handle_t *)&watch->poll, on_watch_close);
     }
@@ -251,6 +315,15 @@ close_watch(HLWatch *watch)
     detach_watch(watch, objects);
     Py_XDECREF(objects[HL_READ]);
     Py_XDECREF(objects[HL_WRITE]);
+}
+
+void
+hl_watch_close(HLLoop *loop, int fd)
+{
+    HLWatch *watch = find_watch(loop, fd);
+    if (watch != NULL) {
+        close_watch(watch);
+    }
 }
 
 void
@@ -290,7 +363,28 @@ hl_watch_start(HLLoop *loop, int fd, HLSide side, PyObject *object, HLOnReady on
     }
     *previous = watch->sides[side].object;
     watch->sides[side] = (Side){Py_NewRef(object), on_ready};
+    Py_CLEAR(watch->armed_by);
     arm(watch); /* also if armed: the descriptor may be another one by that number */
+    return 0;
+}
+
+int
+hl_watch_start_socket(HLLoop *loop, int fd, HLSide side, PyObject *object, HLOnReady on_ready,
+                      PyObject *socket_ref, PyObject **previous)
+{
+    HLWatch *watch = get_watch(loop, fd);
+    if (watch == NULL) {
+        return -1;
+    }
+    *previous = watch->sides[side].object;
+    watch->sides[side] = (Side){Py_NewRef(object), on_ready};
+    bool same = watch->armed_by == socket_ref;
+    if (!same) {
+        Py_XSETREF(watch->armed_by, Py_NewRef(socket_ref));
+    }
+    if (!same || !(watch->armed & side_events[side])) {
+        arm(watch);
+    }
     return 0;
 }
 
@@ -331,6 +425,9 @@ hl_watch_leave(HLLoop *loop, int fd, HLSide side)
     PyObject *object = watch != NULL ? watch->sides[side].object : NULL;
     if (object != NULL) {
         watch->sides[side].object = NULL;
+        if (wanted_events(watch) == 0 && watch->transport == NULL) {
+            rest(watch);
+        }
     }
     return object;
 }
@@ -347,12 +444,9 @@ hl_watch_waiting(HLLoop *loop, int fd, HLSide side)
 int
 hl_watch_claim(HLLoop *loop, int fd, PyObject *transport, HLWatch **claim)
 {
-    HLWatch *watch = find_watch(loop, fd);
-    if (watch != NULL) {
-        /* What was watched by this number is another descriptor, closed in the meantime. */
-        close_watch(watch);
-    }
-    watch = get_watch(loop, fd);
+    /* What was watched by this number is another descriptor, closed in the meantime. */
+    hl_watch_close(loop, fd);
+    HLWatch *watch = get_watch(loop, fd);
     if (watch == NULL) {
         return -1;
     }

@@ -7,14 +7,17 @@ handlers, exception handlers, shutdown of generators, ...) is the running Python
 import asyncio
 import selectors
 import signal
+import socket
 import sys
 from asyncio import constants, sslproto
 
 from . import _core
+from ._resolve import answers_at_once
+from ._sock import SocketCalls
 from ._transports import SocketTransport
 
 
-class EventLoop(_core.Loop, asyncio.SelectorEventLoop):
+class EventLoop(_core.Loop, SocketCalls, asyncio.SelectorEventLoop):
     """An asyncio event loop over libuv."""
 
     _socket_transport = SocketTransport
@@ -101,6 +104,14 @@ class EventLoop(_core.Loop, asyncio.SelectorEventLoop):
         finally:
             transp._lent = False
             self._transports.pop(transp._sock_fd, None)
+
+    async def getaddrinfo(self, host, port, *, family=0, type=0, proto=0, flags=0):
+        """Resolve as socket.getaddrinfo() does, in a thread if it may take time."""
+        if not self.get_debug() and answers_at_once(host, port):
+            return socket.getaddrinfo(host, port, family, type, proto, flags)
+        return await super().getaddrinfo(
+            host, port, family=family, type=type, proto=proto, flags=flags
+        )
 
     # asyncio wakes itself through a pair of sockets; the core does it with uv_async_t, and with a
     # pipe for signals.
