@@ -411,8 +411,7 @@ int hl_watch_start_socket(HLLoop *loop, int fd, HLSide side, PyObject *object, H
                           PyObject *socket_ref, PyObject **previous);
 /* Stop; the caller gets the watch's reference to what waited there, or NULL. */
 PyObject *hl_watch_stop(HLLoop *loop, int fd, HLSide side);
-/* The same, but the descriptor stays registered until it is ready when nobody waits; if no
-   transport owns it, for two polls at most. */
+/* The same, but the watch may rest for a while, see watch.c. */
 PyObject *hl_watch_leave(HLLoop *loop, int fd, HLSide side);
 /* What waits there.  Borrowed, or NULL. */
 PyObject *hl_watch_waiting(HLLoop *loop, int fd, HLSide side);

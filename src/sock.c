@@ -227,8 +227,7 @@ static PyObject *
 start_waiting(HLLoop *loop, const HLSocketCall *call)
 {
     PyObject *previous = NULL;
-    if (ensure_no_transport(loop, call->fd) < 0 || hl_loop_check_closed(loop) < 0
-        || hl_loop_check_process(loop) < 0) {
+    if (ensure_no_transport(loop, call->fd) < 0 || hl_loop_check_closed(loop) < 0) {
         return NULL;
     }
     PyObject *socket_ref = PyWeakref_NewRef(call->sock, NULL);

@@ -8,10 +8,12 @@
    callback.  It goes with the last side that is stopped, or when the descriptor's owner says
    so.  The descriptor stays its owner's: its blocking mode is left as it was (uvloop#712).
 
-   A side that is left rather than stopped keeps the descriptor registered for two polls more,
-   because what waits on a socket once mostly does so again at once; the watch rests meanwhile.
-   Its owner may close the descriptor then and never tell, and the number may come back as
-   another socket: so only the socket object that armed a watch finds it armed.
+   A side that is left rather than stopped lets the watch rest for two polls more, because what
+   waits on a socket mostly does so again at once.  Who does so time and again finds it armed.
+   Its owner may close the descriptor meanwhile and never tell, and the number may come back as
+   another socket: so only the socket object that armed a watch finds it armed.  What cannot be
+   told is that a closed descriptor lives on in another process, where epoll goes on to watch it:
+   those who pass a socket on do so after a wait or two, and until then nothing stays armed.
 
    libuv registers descriptors with epoll only at the next poll, and aborts the process if that
    fails.  So a registration is tried here at once, where it can raise; and watches armed since
@@ -36,13 +38,15 @@ struct HLWatch {
     HLWatch *next_unverified;
     HLWatch *next_resting;
     int fd;
-    int armed; /* the events libuv looks for */
-    int polls_rested;
+    int armed;        /* the events libuv looks for */
+    int polls_rested; /* since it was left */
+    int rests;        /* how often the socket came back from one, up to HL_RESTS_DISARMED */
     bool unverified;
     bool resting;
 };
 
 #define HL_RESTING_POLLS 2
+#define HL_RESTS_DISARMED 4 /* so many rests of a socket are without events */
 
 static const int side_events[2] = {UV_READABLE, UV_WRITABLE};
 
@@ -152,6 +156,11 @@ arm(HLWatch *watch)
 static void
 rest(HLWatch *watch)
 {
+    if (watch->rests < HL_RESTS_DISARMED) {
+        watch->rests++;
+        watch->armed = 0;
+        uv_poll_stop(&watch->poll);
+    }
     watch->polls_rested = 0;
     if (!watch->resting) {
         watch->resting = true;
@@ -372,17 +381,19 @@ int
 hl_watch_start_socket(HLLoop *loop, int fd, HLSide side, PyObject *object, HLOnReady on_ready,
                       PyObject *socket_ref, PyObject **previous)
 {
-    HLWatch *watch = get_watch(loop, fd);
-    if (watch == NULL) {
+    HLWatch *watch = find_watch(loop, fd);
+    bool same = watch != NULL && watch->armed_by == socket_ref;
+    bool armed = same && (watch->armed & side_events[side]);
+    if (!armed && (hl_loop_check_process(loop) < 0 || (watch = get_watch(loop, fd)) == NULL)) {
         return -1;
     }
     *previous = watch->sides[side].object;
     watch->sides[side] = (Side){Py_NewRef(object), on_ready};
-    bool same = watch->armed_by == socket_ref;
     if (!same) {
         Py_XSETREF(watch->armed_by, Py_NewRef(socket_ref));
+        watch->rests = 0;
     }
-    if (!same || !(watch->armed & side_events[side])) {
+    if (!armed) {
         arm(watch);
     }
     return 0;

@@ -12,6 +12,7 @@ import random
 import socket
 import struct
 import sys
+import time
 import warnings
 import weakref
 from unittest import mock
@@ -95,6 +96,14 @@ async def waiting(loop, coro):
     await asyncio.sleep(0)
     assert not task.done()
     return task
+
+
+async def wait_often(loop, sock, peer):
+    """Wait for the socket so often that it stays registered with the kernel in between."""
+    for i in range(8):
+        task = await waiting(loop, loop.sock_recv(sock, 10))
+        peer.send(b"%d" % i)
+        assert await asyncio.wait_for(task, 5) == b"%d" % i
 
 
 async def cancel(task):
@@ -743,6 +752,7 @@ def test_a_number_used_again_in_the_turn_in_which_it_was_ready(loop, run, reader
 
     async def main():
         left, right = stream_pair()
+        await wait_often(loop, left, right)
         others = []
 
         def swap():
@@ -783,9 +793,9 @@ def test_a_descriptor_used_again_while_armed(loop, run):
         for i in range(50):
             left, right = stream_pair()
             with left, right:
-                task = await waiting(loop, loop.sock_recv(left, 10))
-                right.send(b"%d" % i)
-                assert await asyncio.wait_for(task, 5) == b"%d" % i
+                await wait_often(loop, left, right)
+                if i % 2:
+                    await wait_often(loop, right, left)
 
     run(main())
 
@@ -794,9 +804,7 @@ def test_a_descriptor_used_again_while_armed(loop, run):
 def test_other_things_by_the_number_of_an_armed_descriptor(loop, run, how):
     async def main():
         left, right = stream_pair()
-        task = await waiting(loop, loop.sock_recv(left, 10))
-        right.send(b"x")
-        await task
+        await wait_often(loop, left, right)
         number = left.fileno()
         left.close()
         if how == "timer":
@@ -846,9 +854,7 @@ def test_sockets_and_transports_take_turns_on_a_number(loop, run):
         for i in range(20):
             left, right = stream_pair()
             if i % 2:
-                task = await waiting(loop, loop.sock_recv(left, 10))
-                right.send(b"x\n")
-                assert await asyncio.wait_for(task, 5) == b"x\n"
+                await wait_often(loop, left, right)
                 left.close()
             else:
                 reader, writer = await asyncio.open_connection(sock=left)
@@ -861,15 +867,46 @@ def test_sockets_and_transports_take_turns_on_a_number(loop, run):
     run(main())
 
 
+def test_a_socket_that_is_passed_on(loop, run):
+    """Closed here, it lives on elsewhere: what comes for it there must not keep the loop busy."""
+
+    async def main():
+        left, right = stream_pair()
+        with right:
+            task = await waiting(loop, loop.sock_recv(left, 10))
+            right.send(b"to whom?")
+            await task
+            with socket.fromfd(left.fileno(), left.family, left.type):
+                left.close()
+                right.send(b"there")
+                used = time.process_time()
+                await asyncio.sleep(0.2)
+                assert time.process_time() - used < 0.1
+
+    run(main())
+
+
+def test_data_that_comes_between_two_waits(loop, run, pair):
+    left, right = pair
+
+    async def main():
+        for _ in range(3):
+            await wait_often(loop, left, right)
+            right.send(b"early")
+            await asyncio.sleep(0.01)
+            assert await loop.sock_recv(left, 10) == b"early"
+            await asyncio.sleep(0.01)
+
+    run(main())
+
+
 def test_a_socket_is_freed_after_its_last_wait(loop, run):
     async def main():
         left, right = stream_pair()
-        task = await waiting(loop, loop.sock_recv(left, 10))
-        right.send(b"x")
-        await task
+        await wait_often(loop, left, right)
         ref = weakref.ref(left)
         left.close()
-        del left, task
+        del left
         right.close()
         await asyncio.sleep(0)
         collect()
