@@ -107,7 +107,7 @@ class EventLoop(_core.Loop, SocketCalls, asyncio.SelectorEventLoop):
 
     async def getaddrinfo(self, host, port, *, family=0, type=0, proto=0, flags=0):
         """Resolve as socket.getaddrinfo() does, in a thread if it may take time."""
-        if not self.get_debug() and answers_at_once(host, port):
+        if answers_at_once(host, port) and not self.get_debug() and not self.is_closed():
             return socket.getaddrinfo(host, port, family, type, proto, flags)
         return await super().getaddrinfo(
             host, port, family=family, type=type, proto=proto, flags=flags
