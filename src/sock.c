@@ -127,6 +127,24 @@ drop_arguments(SocketWait *wait)
     Py_CLEAR(wait->call.args[1]);
 }
 
+/* The methods of the socket may be Python's, and end the wait under our hands. */
+static PyObject *
+attempt_again(SocketWait *wait, bool *blocked)
+{
+    HLSocketCall *call = &wait->call;
+    PyObject *sock = Py_NewRef(call->sock);
+    PyObject *first = Py_XNewRef(call->args[0]), *second = Py_XNewRef(call->args[1]);
+    PyObject *result = NULL;
+    call->again = true;
+    if (get_fileno(call->st, sock, &call->fd) == 0) {
+        result = call->operation->attempt(call, blocked);
+    }
+    Py_DECREF(sock);
+    Py_XDECREF(first);
+    Py_XDECREF(second);
+    return result;
+}
+
 /* The descriptor is ready. */
 static int
 on_ready(HLLoop *loop, PyObject *object)
@@ -137,11 +155,7 @@ on_ready(HLLoop *loop, PyObject *object)
         || hl_future(wait->future)->state != HL_PENDING) {
         return 0; /* cancelled: the task has yet to hear of it */
     }
-    PyObject *result = NULL;
-    wait->call.again = true;
-    if (get_fileno(wait->call.st, wait->call.sock, &wait->call.fd) == 0) {
-        result = wait->call.operation->attempt(&wait->call, &blocked);
-    }
+    PyObject *result = attempt_again(wait, &blocked);
     if (result == NULL && (blocked || hl_is_fatal())) {
         return blocked ? 0 : -1;
     }

@@ -1193,6 +1193,30 @@ def test_an_awaiting_coroutine_that_is_closed(loop, run, pair):
     loop.remove_reader(left)
 
 
+def test_a_wait_that_is_ended_by_the_sockets_own_method(loop, run, datagrams):
+    """What the call was given stays alive until it returns."""
+    left, right = datagrams
+    original = socket.socket.recvfrom_into
+
+    async def main():
+        coro = loop.sock_recvfrom_into(left, bytearray(10))
+        future = coro.send(None)
+
+        def meddle(self, buffer, size):
+            coro.close()
+            collect()
+            return original(self, buffer, size)
+
+        with mock.patch.object(socket.socket, "recvfrom_into", meddle):
+            right.sendto(b"data", left.getsockname())
+            await until(lambda: inspect.getcoroutinestate(coro) == inspect.CORO_CLOSED)
+        future.cancel()
+        await asyncio.sleep(0)
+        loop.remove_reader(left)
+
+    run(main())
+
+
 def test_an_exception_thrown_in(loop, run, pair):
     left, right = pair
 
