@@ -8,6 +8,7 @@
 /* Interned names, as X(identifier): hl_name->identifier is the string "identifier". */
 #define HL_NAMES(X)                                                                              \
     X(_asyncgen_finalizer_hook) X(_asyncgen_firstiter_hook) X(_asyncio_future_blocking)          \
+    X(_call_connection_lost) X(_ensure_fd_no_transport)                                          \
     X(_current_handle) X(_check_callback) X(_loop) X(_process_self_data) X(_signal_handlers)     \
     X(_timer_handle_cancelled) X(_set_coroutine_origin_tracking) X(_socket_transport)            \
     X(add_done_callback)                                                                         \
@@ -16,7 +17,8 @@
     X(call_exception_handler) X(call_soon) X(callback) X(cancel) X(context) X(debug) X(delay)    \
     X(eager_start) X(exception) X(get_debug) X(get_loop) X(is_running) X(loop) X(message)        \
     X(msg) X(name) X(result) X(run) X(slow_callback_duration) X(source_traceback) X(throw)       \
-    X(time) X(when)
+    X(time) X(when) X(datagram_received) X(error_received) X(fileno) X(getpeername)              \
+    X(getsockname) X(protocol) X(send) X(sendto) X(socket) X(sockname) X(transport)
 
 typedef struct {
 #define X(identifier) PyObject *identifier;
@@ -55,6 +57,7 @@ typedef struct {
     X(TransportSocket, "asyncio.trsock", "TransportSocket")                                      \
     X(set_result_unless_cancelled, "asyncio.futures", "_set_result_unless_cancelled")            \
     X(StockSocket, "socket", "socket")                                                           \
+    X(StockDatagramTransport, "asyncio", "DatagramTransport")                                    \
     X(GenericAlias, "types", "GenericAlias")                                                     \
     X(get_asyncgen_hooks, "sys", "get_asyncgen_hooks")                                           \
     X(set_asyncgen_hooks, "sys", "set_asyncgen_hooks")                                           \
@@ -100,6 +103,7 @@ typedef struct HLState {
     PyTypeObject *AwaitIteratorType;
     PyTypeObject *StreamType;
     PyTypeObject *ListenerType;
+    PyTypeObject *DatagramTransportType;
     HLNames name;
 #define X(field, module, attribute) PyObject *field;
     HL_IMPORTS(X)
@@ -112,6 +116,7 @@ typedef struct HLState {
     int create_task_takes_kwargs; /* BaseEventLoop.create_task(coro, **kwargs) */
     int server_knows_transports;  /* Server._attach(transport) */
     int write_names_types;        /* the wording of write()'s TypeError */
+    PyCFunction socket_fileno;    /* socket.fileno() as a C function, or NULL */
     HLTaskLayout layout;
     unsigned long long last_task_number;
     HLFreeList free_handles;
