@@ -342,9 +342,9 @@ schedule_start(PyObject *self, PyObject *waiter)
 {
     HLDatagramTransport *t = hl_datagram(self);
     PyObject *made = PyObject_GetAttr(t->protocol, t->st->name.connection_made);
-    PyObject *read = PyObject_GetAttrString(self, "_add_reader");
+    PyObject *read = made != NULL ? PyObject_GetAttrString(self, "_add_reader") : NULL;
     int rc = -1;
-    if (made != NULL && read != NULL && call_soon(t, made, self, NULL) == 0
+    if (read != NULL && call_soon(t, made, self, NULL) == 0
         && call_soon(t, read, NULL, NULL) == 0) {
         rc = waiter == NULL || waiter == Py_None
                  ? 0

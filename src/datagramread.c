@@ -112,11 +112,11 @@ static int
 keep_received(HLDatagramTransport *t, Scratch *scratch, size_t size, int count)
 {
     for (int i = 0; i < count; i++) {
-        const char *data = scratch->data + (size_t)i * size;
-        if (hl_datagram_append(&t->received,
-                               PyBytes_FromStringAndSize(data, (Py_ssize_t)scratch->lengths[i]),
-                               sender(t, &scratch->addrs[i], scratch->addr_lengths[i]))
-            < 0) {
+        PyObject *addr = sender(t, &scratch->addrs[i], scratch->addr_lengths[i]);
+        PyObject *data = addr == NULL ? NULL
+                                      : PyBytes_FromStringAndSize(scratch->data + (size_t)i * size,
+                                                                  (Py_ssize_t)scratch->lengths[i]);
+        if (hl_datagram_append(&t->received, data, addr) < 0) {
             return -1;
         }
     }

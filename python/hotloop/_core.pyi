@@ -102,6 +102,14 @@ class Loop:
         backlog: int,
         context: Context | None,
     ) -> None: ...
+    def _make_datagram_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        address: Any = None,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> asyncio.DatagramTransport: ...
 
 class Stream(asyncio.Transport):
     def __init__(
