@@ -369,6 +369,7 @@ datagram_tp_clear(PyObject *self)
 {
     HLDatagramTransport *t = hl_datagram(self);
     t->closing = true; /* nothing starts any more */
+    t->has_address = false;
     hl_datagram_unwatch(self);
     hl_datagram_clear_queue(&t->sending);
     hl_datagram_clear_queue(&t->received);
@@ -550,11 +551,13 @@ hl_datagram_setup(PyObject *module, HLState *st)
     if (st->DatagramTransportType == NULL) {
         return -1;
     }
-    /* Class attributes of asyncio's transport that programs look at. */
+    /* Class attributes of asyncio's transport that programs look at, and one of our loop's. */
     PyObject *max_size = PyLong_FromLong(HL_DATAGRAM_MAX);
-    int rc = max_size != NULL ? PyObject_SetAttrString((PyObject *)st->DatagramTransportType,
-                                                       "max_size", max_size)
-                              : -1;
+    PyObject *type = (PyObject *)st->DatagramTransportType;
+    int rc = max_size == NULL || PyObject_SetAttrString(type, "max_size", max_size) < 0
+                     || PyObject_SetAttrString(type, "_lent", Py_False) < 0
+                 ? -1
+                 : 0;
     Py_XDECREF(max_size);
     return rc;
 }

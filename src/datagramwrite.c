@@ -312,7 +312,7 @@ hl_datagram_write(PyObject *self)
     HLDatagramTransport *t = hl_datagram(self);
     while (t->sending.length > 0 && t->sock != NULL) {
         int sent = send_batch(t);
-        for (int i = 0; i < sent; i++) {
+        for (int i = 0; i < sent && t->sending.length > 0; i++) {
             HLDatagram item = pop_sending(t);
             hl_datagram_release(&item);
         }

@@ -8,7 +8,6 @@ import asyncio
 import selectors
 import signal
 import sys
-import weakref
 from asyncio import constants, sslproto
 
 from . import _core
@@ -22,7 +21,6 @@ class EventLoop(_core.Loop, asyncio.SelectorEventLoop):
 
     def __init__(self):
         super().__init__(_Watches(self))
-        self._transports = _Transports(self)
 
     def close(self):
         """Close the loop, as asyncio does; it must not be running."""
@@ -141,25 +139,6 @@ class _Watches:
 
     def close(self):
         self._loop = None
-
-
-class _Transports(weakref.WeakValueDictionary):
-    """The transports by descriptor: those of the core, and those that asyncio's code enters."""
-
-    def __init__(self, loop):
-        super().__init__()
-        self._loop = weakref.ref(loop)
-
-    def get(self, fd, default=None):
-        loop = self._loop()
-        transport = loop._transport_of(fd) if loop is not None else None
-        return super().get(fd, default) if transport is None else transport
-
-    def __getitem__(self, fd):
-        transport = self.get(fd)
-        if transport is None:
-            raise KeyError(fd)
-        return transport
 
 
 EventLoop.__module__ = "hotloop"
