@@ -307,8 +307,8 @@ done:
     return message;
 }
 
-static int
-handle_report_failure(PyObject *self)
+int
+hl_handle_report_failure(PyObject *self)
 {
     HLHandle *h = hl_handle(self);
     if (hl_is_fatal()) {
@@ -393,7 +393,7 @@ handle_run_in_context(PyObject *self)
         result = hl_handle_context(h) != NULL ? handle_call_in_context(h) : NULL;
     }
     if (result == NULL) {
-        return handle_report_failure(self);
+        return hl_handle_report_failure(self);
     }
     Py_DECREF(result);
     return 0;

@@ -134,6 +134,8 @@ struct HLLoop {
     char *read_buffer;   /* owned, or NULL until needed */
     PyObject *spare;     /* owned bytes, or NULL: see spare.h */
 
+    void *datagram_scratch; /* owned, or NULL: where datagrams are received, see datagram.c */
+
     /* The handle of call_soon_threadsafe that runs now; cancel() elsewhere waits for it. */
     PyObject *running_threadsafe; /* borrowed */
     uv_mutex_t threadsafe_lock;
@@ -214,6 +216,8 @@ PyObject *hl_timer_handle_new(HLLoop *loop, PyObject *when, PyObject *callback,
                               PyObject *const *args, Py_ssize_t nargs, PyObject *context);
 /* Call the callback.  Exceptions go to the exception handler; -1 only for fatal ones. */
 int hl_handle_run(PyObject *self);
+/* The callback raised what is set: tell the exception handler.  -1 if it was a fatal exception. */
+int hl_handle_report_failure(PyObject *self);
 int hl_handle_cancel(PyObject *self);
 /* Fill in a handle for any loop; context NULL means a copy of the current one. */
 int hl_handle_fill(HLState *st, PyObject *self, PyObject *loop, PyObject *callback,
@@ -444,5 +448,10 @@ int hl_reader_replaced(HLState *st, PyObject *object);
 
 int hl_sock_setup(PyObject *module, HLState *st);
 extern PyMethodDef hl_sock_methods[];
+
+/* ---- From datagramtype.c ---- */
+
+int hl_datagram_setup(PyObject *module, HLState *st);
+extern PyMethodDef hl_datagram_methods[];
 
 #endif

@@ -335,6 +335,7 @@ loop_tp_dealloc(PyObject *self)
     PyMem_RawFree(loop->read_buffer);
     PyMem_RawFree(loop->ready.entries);
     PyMem_RawFree(loop->timers.timers);
+    PyMem_RawFree(loop->datagram_scratch);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -413,7 +414,8 @@ hl_loop_setup(PyObject *module, HLState *st)
     if (st->LoopType == NULL || hl_type_add_methods(st->LoopType, hl_schedule_methods) < 0
         || hl_type_add_methods(st->LoopType, hl_run_methods) < 0
         || hl_type_add_methods(st->LoopType, hl_reader_methods) < 0
-        || hl_type_add_methods(st->LoopType, hl_sock_methods) < 0) {
+        || hl_type_add_methods(st->LoopType, hl_sock_methods) < 0
+        || hl_type_add_methods(st->LoopType, hl_datagram_methods) < 0) {
         return -1;
     }
     return PyModule_AddType(module, st->LoopType);

@@ -181,7 +181,7 @@ module_exec(PyObject *module)
         || hl_server_setup(module, st) < 0 || hl_sock_setup(module, st) < 0) {
         return -1;
     }
-    if (hl_introspect_setup(module, st) < 0) {
+    if (hl_introspect_setup(module, st) < 0 || hl_datagram_setup(module, st) < 0) {
         return -1;
     }
     Py_INCREF(module);

@@ -9,17 +9,19 @@
 /* Interned names, as X(identifier): hl_name->identifier is the string "identifier". */
 #define HL_NAMES(X)                                                                              \
     X(_asyncgen_finalizer_hook) X(_asyncgen_firstiter_hook) X(_asyncio_future_blocking)          \
-    X(_current_handle) X(_check_callback) X(_loop) X(_process_self_data) X(_signal_handlers)     \
-    X(_timer_handle_cancelled) X(_set_coroutine_origin_tracking) X(_socket_transport)            \
-    X(_transports) X(_ensure_fd_no_transport) X(accept) X(connect) X(data) X(fileno)             \
-    X(gettimeout) X(recv) X(recv_into) X(recvfrom) X(recvfrom_into) X(send) X(sendto)            \
-    X(setblocking) X(add_done_callback)                                                          \
-    X(buffer_updated) X(close) X(connection_lost) X(connection_made) X(data_received)            \
-    X(eof_received) X(get_buffer) X(pause_writing) X(peername) X(resume_writing)                 \
-    X(call_exception_handler) X(call_soon) X(callback) X(cancel) X(context) X(debug) X(delay)    \
-    X(eager_start) X(exception) X(get_debug) X(get_loop) X(is_running) X(loop) X(message)        \
-    X(msg) X(name) X(result) X(run) X(slow_callback_duration) X(source_traceback) X(throw)       \
-    X(time) X(when)
+    X(_call_connection_lost) X(_check_callback) X(_current_handle)                               \
+    X(_ensure_fd_no_transport) X(_loop) X(_process_self_data)                                    \
+    X(_set_coroutine_origin_tracking) X(_signal_handlers) X(_socket_transport)                   \
+    X(_timer_handle_cancelled) X(_transports) X(accept) X(add_done_callback)                     \
+    X(buffer_updated) X(call_exception_handler) X(call_soon) X(callback) X(cancel) X(close)      \
+    X(connect) X(connection_lost) X(connection_made) X(context) X(data) X(data_received)         \
+    X(datagram_received) X(debug) X(delay) X(eager_start) X(eof_received) X(error_received)      \
+    X(exception) X(fileno) X(get_buffer) X(get_debug) X(get_loop) X(getpeername)                 \
+    X(getsockname) X(gettimeout) X(is_running) X(loop) X(message) X(msg) X(name)                 \
+    X(pause_writing) X(peername) X(protocol) X(recv) X(recv_into) X(recvfrom)                    \
+    X(recvfrom_into) X(result) X(resume_writing) X(run) X(send) X(sendto) X(setblocking)         \
+    X(slow_callback_duration) X(socket) X(sockname) X(source_traceback) X(throw) X(time)         \
+    X(transport) X(when)
 
 typedef struct {
 #define X(identifier) PyObject *identifier;
@@ -58,6 +60,7 @@ typedef struct {
     X(TransportSocket, "asyncio.trsock", "TransportSocket")                                      \
     X(set_result_unless_cancelled, "asyncio.futures", "_set_result_unless_cancelled")            \
     X(StockSocket, "socket", "socket")                                                           \
+    X(StockDatagramTransport, "asyncio", "DatagramTransport")                                    \
     X(GenericAlias, "types", "GenericAlias")                                                     \
     X(get_asyncgen_hooks, "sys", "get_asyncgen_hooks")                                           \
     X(set_asyncgen_hooks, "sys", "set_asyncgen_hooks")                                           \
@@ -104,6 +107,7 @@ typedef struct HLState {
     PyTypeObject *StreamType;
     PyTypeObject *ListenerType;
     PyTypeObject *SocketWaitType;
+    PyTypeObject *DatagramTransportType;
     HLNames name;
 #define X(field, module, attribute) PyObject *field;
     HL_IMPORTS(X)

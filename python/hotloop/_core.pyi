@@ -116,6 +116,14 @@ class Loop:
     def _start_sendto(self, sock: Any, data: Any, address: Any, /) -> Any: ...
     def _start_accept(self, sock: Any, /) -> Any: ...
     def _start_connect(self, sock: Any, address: Any, /) -> Any: ...
+    def _make_datagram_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        address: Any = None,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> asyncio.DatagramTransport: ...
 
 class Stream(asyncio.Transport):
     def __init__(
