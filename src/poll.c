@@ -7,10 +7,13 @@
    The GIL is detached only around a poll that may block; hl_loop_attach() takes it back in the
    first libuv callback that needs it.  A busy loop hands it over as busy Python code does, when
    a thread has waited for it for a switch interval.  To detach for a moment in each poll would
-   not do: the waiting thread wakes too late to take the GIL, and its wait starts again. */
+   not do: the waiting thread wakes too late to take the GIL, and its wait starts again.  For the
+   default executor's threads, which say that they want it, a busy loop does better: it detaches
+   and lets them wake. */
 
 #include "hotloop.h"
 #include <math.h>
+#include <sched.h>
 #include <time.h>
 #include <unistd.h>
 #ifdef __linux__
@@ -24,6 +27,7 @@
 #define HL_DEEP_SLEEP_SECONDS 0.003   /* a processor that idles longer than this ... */
 #define HL_WAKE_UP_SECONDS 0.000250   /* ... takes up to this long to wake */
 #define HL_FAR_LIMIT 86400.0
+#define HL_HAND_OVER_NS 200000 /* how long a thread that wants the GIL may take to wake */
 
 int64_t
 hl_monotonic_ns(void)
@@ -182,6 +186,30 @@ yield_if_asked(HLLoop *loop)
     return done != NULL ? 0 : -1;
 }
 
+/* Does a thread of the default executor wait for the GIL, to begin a call? */
+static bool
+is_wanted(HLLoop *loop)
+{
+    return loop->pool != NULL
+           && atomic_load_explicit(&loop->pool->wanting, memory_order_relaxed) > 0;
+}
+
+/* Poll without the GIL, once a thread that wants it has taken it. */
+static void
+hand_over(HLLoop *loop)
+{
+    HLPool *pool = (HLPool *)Py_NewRef(loop->pool);
+    int wanting = atomic_load(&pool->wanting);
+    int64_t limit = hl_monotonic_ns() + HL_HAND_OVER_NS;
+    loop->detached = PyEval_SaveThread();
+    while (atomic_load(&pool->wanting) >= wanting && hl_monotonic_ns() < limit) {
+        sched_yield();
+    }
+    uv_run(&loop->uv, UV_RUN_NOWAIT);
+    hl_loop_attach(loop);
+    Py_DECREF(pool);
+}
+
 /* ---- When to poll ---- */
 
 bool
@@ -228,6 +256,9 @@ hl_poll(HLLoop *loop, bool may_block)
         run_detached(loop, hl_inbox_is_empty(&loop->inbox) ? UV_RUN_ONCE : UV_RUN_NOWAIT);
         atomic_store(&loop->sleeping, 0);
         atomic_store(&loop->wake_sent, 0);
+    }
+    else if (is_wanted(loop)) {
+        hand_over(loop);
     }
     else {
         uv_run(&loop->uv, UV_RUN_NOWAIT);
