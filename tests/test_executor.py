@@ -184,8 +184,11 @@ def test_before_the_loop_runs_and_from_another_thread(loop, run):
     assert run(made[0]) == 16
 
 
-def test_what_the_call_sent_to_the_loop_comes_first(loop, run):
-    """A call's future is done in a turn of its own, after all that the call itself put in the loop."""
+def test_what_the_call_sent_to_the_loop_comes_first(impl, loop, run):
+    """A call's future is done in a turn of its own, after all that the call itself put in the loop.
+
+    So it is in stock asyncio, but for calls that end before run_in_executor() returns.
+    """
 
     async def main():
         for _ in range(50):
@@ -199,7 +202,7 @@ def test_what_the_call_sent_to_the_loop_comes_first(loop, run):
                 loop.call_soon(second)
 
             await loop.run_in_executor(None, loop.call_soon_threadsafe, first)
-            assert seen == ["first", "second"]
+            assert seen == ["first", "second"] or impl is ASYNCIO
 
     run(main())
 
@@ -657,11 +660,13 @@ def test_ten_thousand_calls_half_of_them_cancelled(impl, loop, run):
     async def main():
         for _ in range(10):
             calls = [loop.run_in_executor(None, work, Argument()) for _ in range(1000)]
-            for call in calls[::2]:
-                call.cancel()
+            cancelled = {n for n in range(0, 1000, 2) if calls[n].cancel()}
             results = await asyncio.gather(*calls, return_exceptions=True)
-            assert all(isinstance(result, Argument) for result in results[1::2])
-            assert all(isinstance(result, asyncio.CancelledError) for result in results[::2])
+            assert cancelled == {
+                n for n in range(1000) if isinstance(results[n], asyncio.CancelledError)
+            }
+            # In stock asyncio some calls end before run_in_executor() returns.
+            assert len(cancelled) == 500 or impl is ASYNCIO
             del calls, results
 
     run(asyncio.to_thread(int))
