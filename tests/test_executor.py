@@ -494,6 +494,15 @@ def test_workers_end_when_the_executor_is_dropped(loop, run):
     assert gone(thread)
 
 
+def test_an_executor_and_its_threads_are_freed(loop, run):
+    alive = [weakref.ref(run(asyncio.to_thread(threading.current_thread)))]
+    alive += [weakref.ref(loop._default_executor), weakref.ref(alive[0]())]
+    run(loop.shutdown_default_executor())
+    loop.close()
+    collect()
+    assert [ref() for ref in alive] == [None, None, None]
+
+
 def test_executors_that_are_set_are_asked_by_submit(loop, run):
     class Pool(concurrent.futures.ThreadPoolExecutor):
         calls = 0

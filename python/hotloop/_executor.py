@@ -31,14 +31,16 @@ threading._register_atexit(_at_exit)
 os.register_at_fork(after_in_child=_workers.clear)
 
 
-def _start_worker(threads, lock, pool):
+def _start_worker(executor, pool):
     """Called by the pool, which needs one more thread."""
-    with lock:
+    executor = executor()  # a weak reference, lest a thread in _workers keeps itself there
+    with executor._lock:
         if _exiting:
             raise RuntimeError("cannot schedule new futures after interpreter shutdown")
-        thread = threading.Thread(target=pool.work, name=f"asyncio_{len(threads)}")
+        name = f"asyncio_{len(executor._threads)}"
+        thread = threading.Thread(target=pool.work, name=name)
         thread.start()
-        threads.add(thread)
+        executor._threads.add(thread)
         _workers[thread] = pool
 
 
@@ -73,7 +75,7 @@ class DefaultExecutor(concurrent.futures.ThreadPoolExecutor):
     def __init__(self):
         super().__init__(thread_name_prefix="asyncio")
         self._lock = threading.RLock()
-        start = functools.partial(_start_worker, self._threads, self._lock)
+        start = functools.partial(_start_worker, weakref.ref(self))
         self._pool = self._work_queue = _core.Pool(self._max_workers, start)
 
     def submit(self, fn, /, *args, **kwargs):
