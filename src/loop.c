@@ -274,7 +274,8 @@ loop_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(k
     }
     loop->st = st;
     loop->pid = getpid();
-    loop->near_fd = loop->signal_fds[0] = loop->signal_fds[1] = loop->old_wakeup_fd = -1;
+    loop->wake_fd = loop->near_fd = loop->signal_fds[0] = loop->signal_fds[1] =
+        loop->old_wakeup_fd = -1;
     loop->patched = type_patches(st, type);
     if (uv_mutex_init(&loop->threadsafe_lock) < 0) {
         abort(); /* as libuv itself does in such a case */
