@@ -5,6 +5,7 @@ import concurrent.futures
 import contextvars
 import functools
 import gc
+import shutil
 import statistics
 import sys
 import threading
@@ -19,9 +20,12 @@ from support import (
     ASYNCIO,
     HOTLOOP,
     PATIENCE,
+    ROOT,
+    SANITIZED,
     collect,
     open_descriptors,
     outcome,
+    run_command,
     same_on_both,
     script_output,
     turns,
@@ -1071,3 +1075,27 @@ def test_the_pool_by_itself():
     started.clear()
     del pool, kept
     collect()
+
+
+# -- the inbox, for the thread sanitizer ----------------------------------------------
+
+HARNESS = ROOT / "tests" / "harness" / "inbox.c"
+
+
+@pytest.mark.skipif(
+    SANITIZED or not (ROOT / "src" / "inbox.h").exists(), reason="needs the sources"
+)
+@pytest.mark.parametrize("sanitizer", ["thread", "address,undefined"])
+def test_senders_and_the_inbox_race_for_nothing(tmp_path, sanitizer):
+    program = tmp_path / "inbox"
+    build = ["gcc", "-std=c11", "-O1", "-g", "-pthread", f"-fsanitize={sanitizer}"]
+    if shutil.which("gcc") is None:
+        pytest.skip("there is no gcc")
+    built = run_command([*build, "-o", program, HARNESS])
+    if "cannot find" in built.stderr:
+        pytest.skip("the sanitizer's library is not installed")
+    assert (built.returncode, built.stderr) == (0, "")
+    result = run_command([program], limit=60)
+    if "unexpected memory mapping" in result.stderr:
+        pytest.skip("the thread sanitizer does not run on this kernel")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "fine\n", "")
