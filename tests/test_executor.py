@@ -108,6 +108,29 @@ def test_a_worker_is_started_only_when_needed(loop, run):
     assert workers() == []
 
 
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), KeyboardInterrupt()])
+def test_a_thread_that_cannot_be_started(impl, loop, run, monkeypatch, error):
+    if impl is ASYNCIO:
+        pytest.skip("stock asyncio loses sight of the thread, and keeps the call")
+    begin = threading.Thread.start
+
+    def start(self):
+        if isinstance(error, KeyboardInterrupt):
+            begin(self)
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(type(error)):
+            loop.run_in_executor(None, int)
+
+    async def main():
+        assert await asyncio.to_thread(pow, 2, 3) == 8
+        return await asyncio.gather(*(asyncio.to_thread(pow, n, 2) for n in range(100)))
+
+    assert run(main()) == [n * n for n in range(100)]
+
+
 def test_thread_locals_die_with_the_worker(loop, run):
     class Kept:
         pass

@@ -22,8 +22,13 @@ def _at_exit():
     workers = list(_workers.items())
     for _, pool in workers:
         pool.stop(True)
-    for thread, _ in workers:
-        thread.join()
+    _join(thread for thread, _ in workers)
+
+
+def _join(threads):
+    for thread in threads:
+        if thread.ident is not None:  # Ctrl-C may have ended start() too early
+            thread.join()
 
 
 # Not atexit: this runs before the interpreter joins threads, and in subinterpreters as well.
@@ -39,9 +44,14 @@ def _start_worker(executor, pool):
             raise RuntimeError("cannot schedule new futures after interpreter shutdown")
         name = f"asyncio_{len(executor._threads)}"
         thread = threading.Thread(target=pool.work, name=name)
-        thread.start()
         executor._threads.add(thread)
         _workers[thread] = pool
+        try:
+            thread.start()
+        except Exception:
+            executor._threads.discard(thread)
+            del _workers[thread]
+            raise
 
 
 class _Submitted:
@@ -92,8 +102,7 @@ class DefaultExecutor(concurrent.futures.ThreadPoolExecutor):
         if cancel_futures:
             self._pool.cancel_queued()
         if wait:
-            for thread in self._threads:
-                thread.join()
+            _join(self._threads)
 
     def __del__(self):
         # The threads know the pool only: they end when nobody can give them work any more.
