@@ -22,6 +22,7 @@ GOAL_FACTOR = 1 if sys.version_info >= (3, 14) else 0.75
 class Scheduling(Family):
     name = "scheduling"
     title = "Scheduling: ns per operation, and times as fast as asyncio"
+    goal_factor: float = GOAL_FACTOR
 
     def workload(self, name: str, operations: int, goal: float) -> Callable:
         """Decorator: a coroutine function of the number of operations, or, to make loops itself,
@@ -39,7 +40,7 @@ class Scheduling(Family):
                         run_batch()
                 return batches * operations
 
-            self.workloads.append(Workload(self, name, measure, repeat, goal * GOAL_FACTOR))
+            self.workloads.append(Workload(self, name, measure, repeat, goal * self.goal_factor))
             return function
 
         return add

@@ -74,6 +74,38 @@ typedef struct {
     bool started; /* had its first step in a context lent to it */
 } HLTask;
 
+/* ---- The default executor: calls, and the pool of threads that make them ---- */
+
+typedef struct {
+    PyObject_HEAD
+    HLState *st;      /* borrowed: lives as long as our types */
+    HLInboxLink link; /* in the pool's queue, then in the loop's inbox; either owns the call */
+    PyObject *future; /* owned; NULL where nobody is told how the call ended */
+    PyObject *func;   /* owned, until it was called */
+    PyObject *args;   /* owned: a tuple, or NULL for none */
+    PyObject *result; /* owned: what func returned or raised, or NULL if it was not called */
+    bool raised;
+} HLCall;
+
+typedef struct HLWorker HLWorker;
+
+typedef struct {
+    PyObject_HEAD
+    HLState *st;     /* borrowed */
+    PyObject *start; /* owned: start(pool) starts a thread that calls pool.work() */
+    HLCall *first;   /* owned: the queue, linked through HLCall.link */
+    HLCall *last;    /* borrowed */
+    Py_ssize_t queued;
+    HLWorker *idle; /* borrowed: the workers that wait, the last to become idle first */
+    int idle_count;
+    int coming;  /* workers that were started or woken and do not have the GIL yet */
+    int workers; /* how many there are */
+    int max_workers;
+    atomic_int wanting;  /* workers that wait for the GIL to begin a call */
+    const char *refusal; /* why there are no new calls, or NULL */
+    pid_t pid;
+} HLPool;
+
 /* ---- Loop ---- */
 
 /* Methods that a subclass or a test has put its own in place of. */
@@ -114,6 +146,8 @@ struct HLLoop {
     uv_poll_t near_poll;  /* a timerfd for the others, Linux only */
     int near_fd;          /* -1 where there is none */
     double near_armed;    /* the deadline near_fd is set to, or 0 */
+    uv_poll_t wake_poll;  /* an eventfd in place of async, where that is slow */
+    int wake_fd;          /* -1 where there is none */
     atomic_int sleeping;  /* in the poll, or about to be */
     atomic_int wake_sent;
     uv_poll_t signal_poll;
@@ -135,6 +169,12 @@ struct HLLoop {
     PyObject *spare;     /* owned bytes, or NULL: see spare.h */
 
     void *datagram_scratch; /* owned, or NULL: where datagrams are received, see datagram.c */
+
+    /* Calls in other threads, see executor.c. */
+    PyObject *default_executor; /* owned, or NULL for None */
+    HLPool *pool;               /* owned: the default executor's if it is of our kind, or NULL */
+    atomic_int senders;         /* threads that use the loop without the GIL */
+    bool executor_shutdown_called;
 
     /* The handle of call_soon_threadsafe that runs now; cancel() elsewhere waits for it. */
     PyObject *running_threadsafe; /* borrowed */
@@ -354,6 +394,13 @@ hl_loop_is_plain(HLLoop *loop)
 }
 /* Move what other threads left in the inbox to the ready ring. */
 int hl_loop_drain_inbox(HLLoop *loop);
+/* The handle or call that a link lies in.  Borrowed. */
+PyObject *hl_inbox_object(HLInboxEntry entry);
+/* loop._check_callback(callback, method). */
+int hl_loop_check_callback(HLLoop *loop, PyObject *callback, const char *method);
+/* asyncio's own method, for what ours does not do. */
+PyObject *hl_loop_call_inherited(HLLoop *loop, const char *name, PyObject *const *args,
+                                 Py_ssize_t nargs, PyObject *kwnames);
 /* Called when a timer handle is cancelled. */
 void hl_loop_forget_timer(HLLoop *loop, PyObject *handle);
 /* At the end of a run: see that the garbage collector knows every queued handle. */
@@ -396,6 +443,34 @@ int hl_server_setup(PyObject *module, HLState *st);
 /* Send what transports have queued since the last call. */
 int hl_loop_flush(HLLoop *loop);
 void hl_loop_drop_unflushed(HLLoop *loop);
+
+/* ---- From executor.c, pool.c and call.c ---- */
+
+extern PyMethodDef hl_executor_methods[];
+PyObject *hl_loop_get_default_executor(PyObject *self, void *closure);
+int hl_loop_set_default_executor(PyObject *self, PyObject *value, void *closure);
+
+int hl_pool_setup(PyObject *module, HLState *st);
+/* Have func(*args) called in a thread; its outcome goes to future, which may be NULL. */
+int hl_pool_submit(HLPool *pool, PyObject *future, PyObject *func, PyObject *const *args,
+                   Py_ssize_t nargs);
+/* RuntimeError if the pool takes no calls any more; starts a thread if the next call needs one. */
+int hl_pool_prepare(HLPool *pool);
+
+HLCall *hl_call_new(HLState *st, PyObject *future, PyObject *func, PyObject *const *args,
+                    Py_ssize_t nargs);
+/* Call func, unless the future was cancelled, and keep how it ended. */
+void hl_call_run(HLCall *call);
+/* Hand a call to its future's loop.  Steals call, which may be NULL.  With the GIL. */
+void hl_call_deliver(HLCall *call);
+/* The same in two halves, the second without the GIL: the loop to send it to, or NULL. */
+HLLoop *hl_call_begin_delivery(HLCall *call);
+void hl_call_send(HLLoop *loop, HLCall *call);
+/* In the loop's thread: make the call's future done. */
+int hl_call_finish(HLLoop *loop, PyObject *call);
+/* Before a loop is closed: wait for threads that are sending to it. */
+void hl_loop_await_senders(HLLoop *loop);
+int hl_call_setup(PyObject *module, HLState *st);
 
 /* ---- From watch.c and readers.c ---- */
 

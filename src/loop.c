@@ -125,6 +125,7 @@ loop_release(HLLoop *loop)
     PyObject *pending = hl_take_exception();
     loop->closed = true;
     hl_loop_drop_unflushed(loop);
+    hl_loop_await_senders(loop);
     hl_loop_clear_queues(loop);
     if (loop->uv_open) {
         loop->uv_open = false;
@@ -273,7 +274,8 @@ loop_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(k
     }
     loop->st = st;
     loop->pid = getpid();
-    loop->near_fd = loop->signal_fds[0] = loop->signal_fds[1] = loop->old_wakeup_fd = -1;
+    loop->wake_fd = loop->near_fd = loop->signal_fds[0] = loop->signal_fds[1] =
+        loop->old_wakeup_fd = -1;
     loop->patched = type_patches(st, type);
     if (uv_mutex_init(&loop->threadsafe_lock) < 0) {
         abort(); /* as libuv itself does in such a case */
@@ -284,10 +286,9 @@ loop_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(k
 static int
 visit_inbox(HLLoop *loop, visitproc visit, void *arg)
 {
-    HLInboxLink *link = atomic_load(&loop->inbox.top);
-    for (; link != NULL; link = link->next) {
-        HLHandle *h = (HLHandle *)((char *)link - offsetof(HLHandle, inbox_link));
-        Py_VISIT(hl_handle_object(h));
+    HLInboxEntry entry = atomic_load(&loop->inbox.top);
+    for (; entry != 0; entry = hl_inbox_link(entry)->next) {
+        Py_VISIT(hl_inbox_object(entry));
     }
     return 0;
 }
@@ -300,6 +301,8 @@ loop_tp_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(loop->task_factory);
     Py_VISIT(loop->blank_context);
     Py_VISIT(loop->old_asyncgen_hooks);
+    Py_VISIT(loop->default_executor);
+    Py_VISIT(loop->pool);
     for (size_t i = 0; i < loop->ready.length; i++) {
         HLEntry *entry = hl_ready_at(&loop->ready, i);
         Py_VISIT(hl_entry_object(entry));
@@ -320,6 +323,8 @@ loop_tp_clear(PyObject *self)
     Py_CLEAR(loop->blank_context);
     Py_CLEAR(loop->spare);
     Py_CLEAR(loop->old_asyncgen_hooks);
+    Py_CLEAR(loop->default_executor);
+    Py_CLEAR(loop->pool);
     loop_release(loop);
     return 0;
 }
@@ -365,6 +370,8 @@ static PyGetSetDef loop_getset[] = {
     {"_closed", FLAG(closed)},
     {"_debug", FLAG(debug)},
     {"_stopping", FLAG(stopping)},
+    {"_executor_shutdown_called", FLAG(executor_shutdown_called)},
+    {"_default_executor", hl_loop_get_default_executor, hl_loop_set_default_executor, NULL, NULL},
     {"_thread_id", loop_get_thread_id, loop_set_thread_id, NULL, NULL},
     {"_task_factory", loop_get_task_factory, loop_set_task_factory, NULL, NULL},
     {"_ready", loop_get_ready, loop_set_queue, NULL, NULL},
@@ -415,7 +422,8 @@ hl_loop_setup(PyObject *module, HLState *st)
         || hl_type_add_methods(st->LoopType, hl_run_methods) < 0
         || hl_type_add_methods(st->LoopType, hl_reader_methods) < 0
         || hl_type_add_methods(st->LoopType, hl_sock_methods) < 0
-        || hl_type_add_methods(st->LoopType, hl_datagram_methods) < 0) {
+        || hl_type_add_methods(st->LoopType, hl_datagram_methods) < 0
+        || hl_type_add_methods(st->LoopType, hl_executor_methods) < 0) {
         return -1;
     }
     return PyModule_AddType(module, st->LoopType);

@@ -7,13 +7,17 @@
    The GIL is detached only around a poll that may block; hl_loop_attach() takes it back in the
    first libuv callback that needs it.  A busy loop hands it over as busy Python code does, when
    a thread has waited for it for a switch interval.  To detach for a moment in each poll would
-   not do: the waiting thread wakes too late to take the GIL, and its wait starts again. */
+   not do: the waiting thread wakes too late to take the GIL, and its wait starts again.  For the
+   default executor's threads, which say that they want it, a busy loop does better: it detaches
+   and lets them wake. */
 
 #include "hotloop.h"
 #include <math.h>
+#include <sched.h>
 #include <time.h>
 #include <unistd.h>
 #ifdef __linux__
+#include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #endif
 
@@ -24,6 +28,8 @@
 #define HL_DEEP_SLEEP_SECONDS 0.003   /* a processor that idles longer than this ... */
 #define HL_WAKE_UP_SECONDS 0.000250   /* ... takes up to this long to wake */
 #define HL_FAR_LIMIT 86400.0
+#define HL_UV_ASYNC_WITHOUT_SPINNING 0x012D00
+#define HL_HAND_OVER_NS 200000 /* how long a thread that wants the GIL may take to wake */
 
 int64_t
 hl_monotonic_ns(void)
@@ -182,6 +188,30 @@ yield_if_asked(HLLoop *loop)
     return done != NULL ? 0 : -1;
 }
 
+/* Does a thread of the default executor wait for the GIL, to begin a call? */
+static bool
+is_wanted(HLLoop *loop)
+{
+    return loop->pool != NULL
+           && atomic_load_explicit(&loop->pool->wanting, memory_order_relaxed) > 0;
+}
+
+/* Poll without the GIL, once a thread that wants it has taken it. */
+static void
+hand_over(HLLoop *loop)
+{
+    HLPool *pool = (HLPool *)Py_NewRef(loop->pool);
+    int wanting = atomic_load(&pool->wanting);
+    int64_t limit = hl_monotonic_ns() + HL_HAND_OVER_NS;
+    loop->detached = PyEval_SaveThread();
+    while (atomic_load(&pool->wanting) >= wanting && hl_monotonic_ns() < limit) {
+        sched_yield();
+    }
+    uv_run(&loop->uv, UV_RUN_NOWAIT);
+    hl_loop_attach(loop);
+    Py_DECREF(pool);
+}
+
 /* ---- When to poll ---- */
 
 bool
@@ -229,6 +259,9 @@ hl_poll(HLLoop *loop, bool may_block)
         atomic_store(&loop->sleeping, 0);
         atomic_store(&loop->wake_sent, 0);
     }
+    else if (is_wanted(loop)) {
+        hand_over(loop);
+    }
     else {
         uv_run(&loop->uv, UV_RUN_NOWAIT);
         if (yield_if_asked(loop) < 0) {
@@ -242,12 +275,57 @@ hl_poll(HLLoop *loop, bool may_block)
 void
 hl_loop_wake(HLLoop *loop)
 {
-    if (atomic_load(&loop->sleeping) && !atomic_exchange(&loop->wake_sent, 1)) {
-        uv_async_send(&loop->async);
+    if (!atomic_load(&loop->sleeping) || atomic_exchange(&loop->wake_sent, 1)) {
+        return;
     }
+    if (loop->wake_fd < 0) {
+        uv_async_send(&loop->async);
+        return;
+    }
+    uint64_t one = 1;
+    ssize_t written;
+    do {
+        written = write(loop->wake_fd, &one, sizeof(one));
+    } while (written < 0 && errno == EINTR);
 }
 
 /* ---- Opening and closing ---- */
+
+#ifdef __linux__
+static void
+on_wake(uv_poll_t *poll, int Py_UNUSED(status), int Py_UNUSED(events))
+{
+    uint64_t count;
+    if (read(((HLLoop *)poll->data)->wake_fd, &count, sizeof(count)) < 0) {
+        return; /* nothing there, after all */
+    }
+}
+
+/* Before 1.45 (libuv#3879), libuv's loop spins while a thread is in uv_async_send(), and that thread is often
+   interrupted there: by the very loop that it has woken.  Then, an eventfd of our own. */
+static void
+open_wake_fd(HLLoop *loop)
+{
+    if (uv_version() >= HL_UV_ASYNC_WITHOUT_SPINNING) {
+        return;
+    }
+    int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (fd < 0 || uv_poll_init(&loop->uv, &loop->wake_poll, fd) < 0) {
+        if (fd >= 0) {
+            close(fd);
+        }
+        return;
+    }
+    loop->wake_fd = fd;
+    loop->wake_poll.data = loop;
+    uv_poll_start(&loop->wake_poll, UV_READABLE, on_wake);
+}
+#else
+static void
+open_wake_fd(HLLoop *Py_UNUSED(loop))
+{
+}
+#endif
 
 int
 hl_poll_open(HLLoop *loop)
@@ -267,6 +345,7 @@ hl_poll_open(HLLoop *loop)
         return -1;
     }
     uv_timer_init(&loop->uv, &loop->far_timer);
+    open_wake_fd(loop);
     loop->opened_ns = hl_monotonic_ns();
     loop->opened_ticks = hl_ticks();
     loop->uv_open = true;
@@ -299,6 +378,9 @@ hl_poll_close(HLLoop *loop)
         if (loop->near_fd >= 0) {
             uv_close((uv_handle_t *)&loop->near_poll, NULL);
         }
+        if (loop->wake_fd >= 0) {
+            uv_close((uv_handle_t *)&loop->wake_poll, NULL);
+        }
         while (uv_loop_close(&loop->uv) == UV_EBUSY) {
             uv_run(&loop->uv, UV_RUN_NOWAIT);
         }
@@ -306,5 +388,9 @@ hl_poll_close(HLLoop *loop)
     if (loop->near_fd >= 0) {
         close(loop->near_fd);
         loop->near_fd = -1;
+    }
+    if (loop->wake_fd >= 0) {
+        close(loop->wake_fd);
+        loop->wake_fd = -1;
     }
 }

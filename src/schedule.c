@@ -17,8 +17,8 @@ check_thread(HLLoop *loop)
     return -1;
 }
 
-static int
-check_callback(HLLoop *loop, PyObject *callback, const char *method)
+int
+hl_loop_check_callback(HLLoop *loop, PyObject *callback, const char *method)
 {
     PyObject *name = PyUnicode_FromString(method);
     PyObject *args[3] = {(PyObject *)loop, callback, name};
@@ -39,7 +39,8 @@ check_call(HLLoop *loop, PyObject *callback, const char *method, bool same_threa
     if (!loop->debug) {
         return 0;
     }
-    return (same_thread && check_thread(loop) < 0) || check_callback(loop, callback, method) < 0
+    return (same_thread && check_thread(loop) < 0)
+                   || hl_loop_check_callback(loop, callback, method) < 0
                ? -1
                : 0;
 }
@@ -182,25 +183,36 @@ loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t narg
         return handle;
     }
     Py_INCREF(handle); /* the inbox's */
-    hl_inbox_push(&loop->inbox, &h->inbox_link);
+    hl_inbox_push(&loop->inbox, &h->inbox_link, HL_INBOX_HANDLE);
     hl_loop_wake(loop);
     return handle;
+}
+
+PyObject *
+hl_inbox_object(HLInboxEntry entry)
+{
+    char *link = (char *)hl_inbox_link(entry);
+    if (hl_inbox_kind(entry) == HL_INBOX_CALL) {
+        return (PyObject *)(link - offsetof(HLCall, link));
+    }
+    return hl_handle_object((HLHandle *)(link - offsetof(HLHandle, inbox_link)));
 }
 
 int
 hl_loop_drain_inbox(HLLoop *loop)
 {
-    HLInboxLink *link = hl_inbox_take(&loop->inbox);
+    HLInboxEntry entry = hl_inbox_take(&loop->inbox);
     int rc = 0;
-    while (link != NULL) {
-        HLInboxLink *next = link->next;
-        HLHandle *h = (HLHandle *)((char *)link - offsetof(HLHandle, inbox_link));
-        PyObject *handle = hl_handle_object(h);
+    while (entry != 0) {
+        HLInboxEntry next = hl_inbox_link(entry)->next;
+        PyObject *object = hl_inbox_object(entry);
         if (rc == 0) {
-            rc = hl_ready_push(&loop->ready, handle, NULL, HL_RUN_HANDLE);
+            rc = hl_inbox_kind(entry) == HL_INBOX_CALL
+                     ? hl_ready_push_io(&loop->ready, object, hl_call_finish)
+                     : hl_ready_push(&loop->ready, object, NULL, HL_RUN_HANDLE);
         }
-        Py_DECREF(handle);
-        link = next;
+        Py_DECREF(object);
+        entry = next;
     }
     return rc;
 }
@@ -397,25 +409,27 @@ loop_create_future(PyObject *self, PyObject *Py_UNUSED(ignored))
     return hl_future_new((HLLoop *)self);
 }
 
-/* Task factories and bad arguments are asyncio's business, which differs by version. */
-static PyObject *
-create_task_as_asyncio(HLLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+PyObject *
+hl_loop_call_inherited(HLLoop *loop, const char *name, PyObject *const *args, Py_ssize_t nargs,
+                       PyObject *kwnames)
 {
-    PyObject *method = PyObject_GetAttrString(loop->st->BaseEventLoop, "create_task");
+    PyObject *method = PyObject_GetAttrString(loop->st->BaseEventLoop, name);
     Py_ssize_t total = nargs + (kwnames != NULL ? PyTuple_GET_SIZE(kwnames) : 0);
     PyObject **stack = PyMem_Malloc((size_t)(total + 1) * sizeof(PyObject *));
-    PyObject *task = NULL;
+    PyObject *result = NULL;
     if (stack == NULL) {
         PyErr_NoMemory();
     }
     else if (method != NULL) {
         stack[0] = (PyObject *)loop;
-        memcpy(stack + 1, args, (size_t)total * sizeof(PyObject *));
-        task = PyObject_Vectorcall(method, stack, (size_t)nargs + 1, kwnames);
+        if (total > 0) {
+            memcpy(stack + 1, args, (size_t)total * sizeof(PyObject *));
+        }
+        result = PyObject_Vectorcall(method, stack, (size_t)nargs + 1, kwnames);
     }
     PyMem_Free(stack);
     Py_XDECREF(method);
-    return task;
+    return result;
 }
 
 /* Task(coro, loop=self, **keywords), for what the short way does not do. */
@@ -450,8 +464,8 @@ static PyObject *
 loop_create_task(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     HLLoop *loop = (HLLoop *)self;
-    if (loop->task_factory != NULL) {
-        return create_task_as_asyncio(loop, args, nargs, kwnames);
+    if (loop->task_factory != NULL) { /* how it is called differs by version */
+        return hl_loop_call_inherited(loop, "create_task", args, nargs, kwnames);
     }
     PyObject *values[4] = {NULL};
     const HLParameters *parameters = loop->st->create_task_takes_kwargs

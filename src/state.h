@@ -65,7 +65,8 @@ typedef struct {
     X(get_asyncgen_hooks, "sys", "get_asyncgen_hooks")                                           \
     X(set_asyncgen_hooks, "sys", "set_asyncgen_hooks")                                           \
     X(set_wakeup_fd, "signal", "set_wakeup_fd")                                                  \
-    X(main_thread, "threading", "main_thread")
+    X(main_thread, "threading", "main_thread")                                                   \
+    X(convert_future_exc, "asyncio.futures", "_convert_future_exc")
 
 /* The same, where the running Python may lack them: NULL then. */
 #define HL_OPTIONAL_IMPORTS(X)                                                                   \
@@ -108,6 +109,8 @@ typedef struct HLState {
     PyTypeObject *ListenerType;
     PyTypeObject *SocketWaitType;
     PyTypeObject *DatagramTransportType;
+    PyTypeObject *CallType;
+    PyTypeObject *PoolType;
     HLNames name;
 #define X(field, module, attribute) PyObject *field;
     HL_IMPORTS(X)
@@ -133,6 +136,7 @@ typedef struct HLState {
     HLFreeList free_tasks;
     HLFreeList free_iterators;
     HLFreeList free_socket_waits;
+    HLFreeList free_calls;
 } HLState;
 
 extern struct PyModuleDef hl_module_def;

@@ -9,6 +9,8 @@ import selectors
 import signal
 import socket
 import sys
+import threading
+import warnings
 from asyncio import constants, sslproto
 
 from . import _core
@@ -29,6 +31,32 @@ class EventLoop(_core.Loop, SocketCalls, asyncio.SelectorEventLoop):
         """Close the loop, as asyncio does; it must not be running."""
         super(_core.Loop, self).close()
         super().close()
+
+    async def _shutdown_default_executor_in_time(self, timeout=None):
+        self._executor_shutdown_called = True
+        executor = self._default_executor
+        if executor is None:
+            return
+        joined = self.create_future()
+        thread = threading.Thread(target=_join_executor, args=(self, executor, joined))
+        thread.start()
+        try:
+            async with asyncio.timeout(timeout):
+                await joined
+        except TimeoutError:
+            warnings.warn(
+                f"The executor did not finishing joining its threads within {timeout} seconds.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            executor.shutdown(wait=False)
+        else:
+            thread.join()
+
+    # The first releases of 3.12 took a timeout and then waited without end.
+    _stock_shutdown = asyncio.BaseEventLoop.shutdown_default_executor.__code__
+    if "timeout" in _stock_shutdown.co_varnames and "timeouts" not in _stock_shutdown.co_names:
+        shutdown_default_executor = _shutdown_default_executor_in_time
 
     def remove_signal_handler(self, sig):
         """Remove a signal's handler; return True if there was one. See asyncio."""
@@ -122,6 +150,21 @@ class EventLoop(_core.Loop, SocketCalls, asyncio.SelectorEventLoop):
 
     def _close_self_pipe(self):
         self._csock = None
+
+
+def _join_executor(loop, executor, joined):
+    def finish(exc=None):
+        if not joined.done():
+            joined.set_exception(exc) if exc else joined.set_result(None)
+
+    try:
+        executor.shutdown(wait=True)
+    except Exception as exc:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(finish, exc)
+    else:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(finish)
 
 
 class _WakeupDescriptor:
