@@ -1,8 +1,9 @@
 /* A future's done-callbacks: one inline slot, then a list, in the order they were added.
 
    A waiting Task of ours on a loop of ours is stored as itself, without context; its wake-up
-   is then an entry of the ready ring and needs no Handle.  Everything else goes through
-   loop.call_soon(callback, future, context=context). */
+   is then an entry of the ready ring and needs no Handle, nor does a callback in an empty context
+   (stored as None).  Everything else goes through loop.call_soon(callback, future,
+   context=context). */
 
 #include "hotloop.h"
 
@@ -14,13 +15,26 @@ is_waiting_task(PyObject *callback, PyObject *context)
     return context == NULL;
 }
 
+/* What lies at an index of the list.  Borrowed. */
+static void
+get_slot(PyObject *callbacks, Py_ssize_t i, PyObject **callback, PyObject **context)
+{
+    PyObject *item = PyList_GET_ITEM(callbacks, i);
+    bool pair = PyTuple_CheckExact(item);
+    *callback = pair ? PyTuple_GET_ITEM(item, 0) : item;
+    *context = pair ? PyTuple_GET_ITEM(item, 1) : NULL;
+}
+
 static int
 call_soon_by_name(PyObject *self, PyObject *callback, PyObject *context)
 {
     HLFuture *f = hl_future(self);
-    PyObject *args[4] = {f->loop, callback, self, context};
-    PyObject *handle = PyObject_VectorcallMethod(f->st->name.call_soon, args, 3,
-                                                 f->st->context_kwname);
+    PyObject *own = context == Py_None ? PyContext_New() : Py_NewRef(context);
+    PyObject *args[4] = {f->loop, callback, self, own};
+    PyObject *handle = own == NULL ? NULL
+                                   : PyObject_VectorcallMethod(f->st->name.call_soon, args, 3,
+                                                               f->st->context_kwname);
+    Py_XDECREF(own);
     Py_XDECREF(handle);
     return handle != NULL ? 0 : -1;
 }
@@ -52,6 +66,9 @@ future_call_soon(PyObject *self, PyObject *callback, PyObject *context)
     if (!plain) {
         return call_soon_by_name(self, callback, context);
     }
+    if (context == Py_None) {
+        return hl_ready_push(&loop->ready, callback, self, HL_RUN_DONE);
+    }
     PyObject *handle = hl_handle_new(loop, callback, &self, 1, context);
     if (handle == NULL) {
         return -1;
@@ -76,10 +93,9 @@ hl_future_schedule_callbacks(PyObject *self)
         Py_XDECREF(context0);
     }
     for (Py_ssize_t i = 0; rc == 0 && callbacks != NULL && i < PyList_GET_SIZE(callbacks); i++) {
-        PyObject *pair = PyList_GET_ITEM(callbacks, i);
-        PyObject *context = PyTuple_GET_ITEM(pair, 1);
-        rc = future_call_soon(self, PyTuple_GET_ITEM(pair, 0),
-                              context == Py_None ? NULL : context);
+        PyObject *callback, *context;
+        get_slot(callbacks, i, &callback, &context);
+        rc = future_call_soon(self, callback, context);
     }
     Py_XDECREF(callbacks);
     return rc;
@@ -103,9 +119,9 @@ hl_future_add_callback(PyObject *self, PyObject *callback, PyObject *context)
             return -1;
         }
     }
-    PyObject *pair = PyTuple_Pack(2, callback, context != NULL ? context : Py_None);
-    int rc = pair != NULL ? PyList_Append(f->callbacks, pair) : -1;
-    Py_XDECREF(pair);
+    PyObject *item = context != NULL ? PyTuple_Pack(2, callback, context) : Py_NewRef(callback);
+    int rc = item != NULL ? PyList_Append(f->callbacks, item) : -1;
+    Py_XDECREF(item);
     return rc;
 }
 
@@ -124,12 +140,14 @@ hl_future_add_done_callback(PyObject *self, PyObject *const *args, Py_ssize_t na
         || hl_parse_context(f->st, "add_done_callback", args, nargs, kwnames, &context) < 0) {
         return NULL;
     }
-    context = context != NULL ? Py_NewRef(context) : PyContext_CopyCurrent();
-    if (context == NULL) {
+    if (context != NULL) {
+        Py_INCREF(context);
+    }
+    else if (hl_capture_context(&context) < 0) {
         return NULL;
     }
-    int rc = hl_future_add_callback(self, args[0], context);
-    Py_DECREF(context);
+    int rc = hl_future_add_callback(self, args[0], context != NULL ? context : Py_None);
+    Py_XDECREF(context);
     if (rc < 0) {
         return NULL;
     }
@@ -186,17 +204,17 @@ remove_from_list(HLFuture *f, PyObject *wanted)
     Py_ssize_t removed = 0;
     PyObject *copy = PyList_GetSlice(f->callbacks, 0, PyList_GET_SIZE(f->callbacks));
     for (Py_ssize_t i = 0; copy != NULL && i < PyList_GET_SIZE(copy); i++) {
-        PyObject *pair = PyList_GET_ITEM(copy, i);
-        PyObject *context = PyTuple_GET_ITEM(pair, 1);
-        int equal = slot_equals(PyTuple_GET_ITEM(pair, 0), context == Py_None ? NULL : context,
-                                wanted);
+        PyObject *item = PyList_GET_ITEM(copy, i);
+        PyObject *callback, *context;
+        get_slot(copy, i, &callback, &context);
+        int equal = slot_equals(callback, context, wanted);
         if (equal < 0) {
             Py_CLEAR(copy);
             return -1;
         }
         for (Py_ssize_t j = 0; equal && f->callbacks != NULL && j < PyList_GET_SIZE(f->callbacks);
              j++) {
-            if (PyList_GET_ITEM(f->callbacks, j) == pair) {
+            if (PyList_GET_ITEM(f->callbacks, j) == item) {
                 if (PyList_SetSlice(f->callbacks, j, j + 1, NULL) < 0) {
                     Py_CLEAR(copy);
                     return -1;
@@ -225,6 +243,32 @@ hl_future_remove_done_callback(PyObject *self, PyObject *callback)
     return others < 0 ? NULL : PyLong_FromSsize_t(first + others);
 }
 
+/* Give the callbacks that have none a context of their own, now that somebody looks. */
+static int
+make_contexts(HLFuture *f)
+{
+    if (f->context0 == Py_None) {
+        PyObject *context = PyContext_New();
+        if (context == NULL) {
+            return -1;
+        }
+        Py_SETREF(f->context0, context);
+    }
+    for (Py_ssize_t i = 0; f->callbacks != NULL && i < PyList_GET_SIZE(f->callbacks); i++) {
+        PyObject *callback, *context;
+        get_slot(f->callbacks, i, &callback, &context);
+        if (context == Py_None) {
+            context = PyContext_New();
+            PyObject *pair = context != NULL ? PyTuple_Pack(2, callback, context) : NULL;
+            Py_XDECREF(context);
+            if (pair == NULL || PyList_SetItem(f->callbacks, i, pair) < 0) {
+                return -1;
+            }
+        }
+    }
+    return 0;
+}
+
 static int
 append_shown(PyObject *list, PyObject *callback, PyObject *context)
 {
@@ -243,7 +287,7 @@ PyObject *
 hl_future_get_callbacks(PyObject *self, void *Py_UNUSED(closure))
 {
     HLFuture *f = hl_future(self);
-    if (hl_future_ensure_alive(f) < 0) {
+    if (hl_future_ensure_alive(f) < 0 || make_contexts(f) < 0) {
         return NULL;
     }
     if (f->callback0 == NULL && f->callbacks == NULL) {
@@ -256,9 +300,9 @@ hl_future_get_callbacks(PyObject *self, void *Py_UNUSED(closure))
     }
     for (Py_ssize_t i = 0; rc == 0 && f->callbacks != NULL && i < PyList_GET_SIZE(f->callbacks);
          i++) {
-        PyObject *pair = PyList_GET_ITEM(f->callbacks, i);
-        PyObject *context = PyTuple_GET_ITEM(pair, 1);
-        rc = append_shown(list, PyTuple_GET_ITEM(pair, 0), context == Py_None ? NULL : context);
+        PyObject *callback, *context;
+        get_slot(f->callbacks, i, &callback, &context);
+        rc = append_shown(list, callback, context);
     }
     if (rc < 0) {
         Py_CLEAR(list);

@@ -52,6 +52,14 @@ hl_give_exception(PyObject *exc)
 #endif
 }
 
+/* The running thread's current contextvars.Context, borrowed, or NULL for an empty one that was
+   never asked for.  The API has only a function that copies it. */
+static inline PyObject *
+hl_current_context(void)
+{
+    return PyThreadState_Get()->context;
+}
+
 /* Bring an object of a free list back to life with one reference.  Its type kept the
    reference that the object holds on it. */
 static inline void

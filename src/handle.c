@@ -4,10 +4,8 @@
    States: scheduled (callback set), cancelled (callback and arguments dropped).  A handle that
    ran keeps its callback, as asyncio's does, because reader and writer handles run many times.
 
-   The context is captured as asyncio does.  Where many handles are queued an empty one is not
-   kept, to spare the allocator and the garbage collector: such handles (context NULL) run in the
-   loop's blank context one after the other, and whoever sets a variable in it or holds on to it
-   gets to keep it (hl_blank_enter, hl_blank_exit).
+   The context is captured as asyncio does, but an empty one is not kept (context NULL): on a loop
+   of ours such handles run in the loop's blank context, see context.c.
 
    Owners: the ready ring, the timer heap, the inbox and watched descriptors hold a reference
    each; user code may hold more.  A handle made while its loop runs is not tracked by the garbage
@@ -72,93 +70,6 @@ handle_set_args(HLHandle *h, PyObject *const *args, Py_ssize_t nargs)
     return 0;
 }
 
-int
-hl_capture_context(PyObject **context)
-{
-    PyObject *copy = PyContext_CopyCurrent();
-    if (copy != NULL && PyMapping_Size(copy) == 0) {
-        Py_DECREF(copy);
-        *context = NULL;
-        return 0;
-    }
-    *context = copy;
-    return copy != NULL ? 0 : -1;
-}
-
-/* Are so many handles queued that CPython's own free list of contexts does not last? */
-static bool
-is_crowded(PyObject *loop, HLState *st)
-{
-    HLLoop *ours = (HLLoop *)loop;
-    return hl_is_loop(st, loop)
-           && (ours->ready.length + ours->timers.length >= 128
-               || !hl_inbox_is_empty(&ours->inbox));
-}
-
-PyObject *
-hl_blank_enter(HLLoop *loop)
-{
-    PyObject *context = loop->blank_context;
-    loop->blank_context = NULL;
-    if (context == NULL) {
-        context = PyContext_New();
-    }
-    if (context != NULL && PyContext_Enter(context) < 0) {
-        Py_CLEAR(context);
-    }
-    return context;
-}
-
-int
-hl_blank_exit(HLLoop *loop, PyObject *context, PyObject **keep)
-{
-    int rc = PyContext_Exit(context);
-    bool blank = !PyErr_Occurred() && Py_REFCNT(context) == 1 && PyMapping_Size(context) == 0;
-    if (blank && loop->blank_context == NULL) {
-        loop->blank_context = context;
-    }
-    else if (!blank && keep != NULL && *keep == NULL) {
-        *keep = context;
-    }
-    else {
-        Py_DECREF(context);
-    }
-    return rc;
-}
-
-int
-hl_context_enter(HLLoop *loop, PyObject *context, HLEntered *entered)
-{
-    entered->blank = context == NULL;
-    entered->context = entered->blank ? hl_blank_enter(loop) : Py_NewRef(context);
-    if (entered->context == NULL) {
-        return -1;
-    }
-    if (!entered->blank && PyContext_Enter(context) < 0) {
-        Py_CLEAR(entered->context);
-        return -1;
-    }
-    return 0;
-}
-
-int
-hl_context_exit(HLLoop *loop, HLEntered *entered, PyObject **keep)
-{
-    PyObject *raised = PyErr_Occurred() ? hl_take_exception() : NULL;
-    int rc;
-    if (entered->blank) {
-        rc = hl_blank_exit(loop, entered->context, keep);
-    }
-    else {
-        rc = PyContext_Exit(entered->context);
-        Py_DECREF(entered->context);
-    }
-    if (raised != NULL) {
-        hl_give_exception(raised);
-    }
-    return rc;
-}
-
 PyObject *
 hl_handle_context(HLHandle *h)
 {
@@ -180,12 +91,7 @@ hl_handle_fill(HLState *st, PyObject *self, PyObject *loop, PyObject *callback,
     if (context != NULL) {
         h->context = Py_NewRef(context);
     }
-    else if (is_crowded(loop, st)) {
-        if (hl_capture_context(&h->context) < 0) {
-            return -1;
-        }
-    }
-    else if ((h->context = PyContext_CopyCurrent()) == NULL) {
+    else if (hl_capture_context(&h->context) < 0) {
         return -1;
     }
     if (handle_set_args(h, args, nargs) < 0) {
@@ -347,27 +253,15 @@ handle_call_through(HLHandle *h, PyObject *context)
     return result;
 }
 
-static PyObject *
-handle_call_in_blank(HLHandle *h)
-{
-    HLLoop *loop = (HLLoop *)Py_NewRef(h->loop);
-    PyObject *result = NULL;
-    PyObject *context = hl_blank_enter(loop);
-    if (context != NULL) {
-        result = handle_call(h);
-        if (hl_blank_exit(loop, context, NULL) < 0) {
-            Py_CLEAR(result);
-        }
-    }
-    Py_DECREF(loop);
-    return result;
-}
-
+/* In a context entered and left here. */
 static PyObject *
 handle_call_in_context(HLHandle *h)
 {
-    PyObject *context = Py_NewRef(h->context);
+    PyObject *context = Py_XNewRef(hl_handle_context(h));
     PyObject *result = NULL;
+    if (context == NULL) {
+        return NULL;
+    }
     if (!PyContext_CheckExact(context)) {
         result = handle_call_through(h, context);
     }
@@ -381,16 +275,36 @@ handle_call_in_context(HLHandle *h)
     return result;
 }
 
+/* In a context that the loop is left in. */
+static PyObject *
+handle_call_on_loop(HLHandle *h, HLLoop *loop)
+{
+    PyObject *result = NULL;
+    if (h->context == NULL) {
+        if (hl_blank_enter(loop) != NULL) {
+            result = handle_call(h);
+            hl_blank_return(loop, NULL);
+        }
+        return result;
+    }
+    if (!PyContext_CheckExact(h->context)) {
+        hl_context_leave(loop);
+        return handle_call_in_context(h);
+    }
+    return hl_context_switch(loop, h->context) < 0 ? NULL : handle_call(h);
+}
+
 static int
-handle_run_in_context(PyObject *self)
+handle_run_in_context(PyObject *self, HLLoop *loop)
 {
     HLHandle *h = hl_handle(self);
-    PyObject *result;
-    if (h->context == NULL && hl_is_loop(h->st, h->loop)) {
-        result = handle_call_in_blank(h);
+    PyObject *result = loop != NULL ? handle_call_on_loop(h, loop) : handle_call_in_context(h);
+    if (result == Py_None) {
+        Py_DECREF(result);
+        return 0;
     }
-    else {
-        result = hl_handle_context(h) != NULL ? handle_call_in_context(h) : NULL;
+    if (loop != NULL) {
+        hl_context_leave(loop); /* whatever the result's destructor does, or a handler */
     }
     if (result == NULL) {
         return hl_handle_report_failure(self);
@@ -401,7 +315,7 @@ handle_run_in_context(PyObject *self)
 
 #if PY_VERSION_HEX >= 0x030E0000
 static int
-handle_run_threadsafe(PyObject *self)
+handle_run_threadsafe(PyObject *self, HLLoop *context_loop)
 {
     HLLoop *loop = (HLLoop *)hl_handle(self)->loop;
     PyObject *outer = loop->running_threadsafe;
@@ -409,7 +323,7 @@ handle_run_threadsafe(PyObject *self)
         uv_mutex_lock(&loop->threadsafe_lock);
     }
     loop->running_threadsafe = self;
-    int rc = handle_run_in_context(self);
+    int rc = handle_run_in_context(self, context_loop);
     loop->running_threadsafe = outer;
     if (outer == NULL) {
         uv_mutex_unlock(&loop->threadsafe_lock);
@@ -438,7 +352,7 @@ hl_handle_wait(PyObject *Py_UNUSED(self))
 #endif
 
 int
-hl_handle_run(PyObject *self)
+hl_handle_run(PyObject *self, HLLoop *loop)
 {
     HLHandle *h = hl_handle(self);
     if (h->cancelled || h->callback == NULL) {
@@ -446,10 +360,50 @@ hl_handle_run(PyObject *self)
     }
 #if PY_VERSION_HEX >= 0x030E0000
     if (h->threadsafe) {
-        return handle_run_threadsafe(self);
+        return handle_run_threadsafe(self, loop);
     }
 #endif
-    return handle_run_in_context(self);
+    return handle_run_in_context(self, loop);
+}
+
+/* The handle that asyncio would have made exists only where somebody sees it. */
+static int
+report_done_failure(HLLoop *loop, PyObject *callback, PyObject *future)
+{
+    PyObject *raised = hl_take_exception();
+    PyObject *context = PyContext_New();
+    PyObject *handle = context != NULL ? hl_handle_new(loop, callback, &future, 1, context) : NULL;
+    Py_XDECREF(context);
+    if (handle == NULL) {
+        Py_DECREF(raised);
+        return -1;
+    }
+    hl_give_exception(raised);
+    int rc = handle_report_failure(handle);
+    hl_handle_release(handle);
+    return rc;
+}
+
+int
+hl_handle_run_done(HLLoop *loop, PyObject *callback, PyObject *future)
+{
+    if (hl_blank_enter(loop) == NULL) {
+        return report_done_failure(loop, callback, future);
+    }
+    PyObject *stack[2] = {NULL, future};
+    PyObject *result = PyObject_Vectorcall(callback, stack + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                           NULL);
+    hl_blank_return(loop, NULL);
+    if (result == Py_None) {
+        Py_DECREF(result);
+        return 0;
+    }
+    hl_context_leave(loop);
+    if (result == NULL) {
+        return report_done_failure(loop, callback, future);
+    }
+    Py_DECREF(result);
+    return 0;
 }
 
 /* ---- Cancelling ---- */

@@ -29,7 +29,7 @@ handle_cancelled(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 handle_run(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    if (hl_handle_run(self) < 0) {
+    if (hl_handle_run(self, NULL) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;

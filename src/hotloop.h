@@ -46,8 +46,8 @@ typedef struct {
     HLState *st;                /* borrowed: lives as long as our types */
     PyObject *loop;             /* owned; NULL until __init__ ran */
     PyObject *callback0;        /* owned: the first done-callback, or a waiting Task of ours */
-    PyObject *context0;         /* owned; NULL where callback0 is a waiting task */
-    PyObject *callbacks;        /* owned: list of (callback, context), or NULL */
+    PyObject *context0;         /* owned; NULL where callback0 is a waiting task, None if empty */
+    PyObject *callbacks;        /* owned: list of (callback, context) and waiting tasks, or NULL */
     PyObject *result;           /* owned */
     PyObject *exception;        /* owned */
     PyObject *exception_tb;     /* owned */
@@ -71,7 +71,6 @@ typedef struct {
     int num_cancels_requested;
     bool must_cancel;
     bool log_destroy_pending;
-    bool started; /* had its first step in a context lent to it */
 } HLTask;
 
 /* ---- The default executor: calls, and the pool of threads that make them ---- */
@@ -108,6 +107,13 @@ typedef struct {
 
 /* ---- Loop ---- */
 
+/* See context.c. */
+typedef struct {
+    PyObject *entered; /* owned, or NULL: the context that the last entry ran in, not left yet */
+    PyObject *blank;   /* owned, or NULL: an empty context nobody else refers to */
+    Py_ssize_t blank_references; /* how many references to it there are while it is entered */
+} HLContexts;
+
 /* Methods that a subclass or a test has put its own in place of. */
 #define HL_PATCHED_TIME 1
 #define HL_PATCHED_CALL_SOON 2
@@ -119,9 +125,9 @@ struct HLLoop {
     HLReady ready;
     HLTimerHeap timers;
     HLInbox inbox;
-    PyObject *current_task;       /* borrowed from the entry being run; NULL between tasks */
-    PyObject *task_factory;       /* owned, or NULL */
-    PyObject *blank_context;      /* owned, or NULL: an empty context nobody else refers to */
+    PyObject *current_task; /* borrowed from the entry being run; NULL between tasks */
+    PyObject *task_factory; /* owned, or NULL */
+    HLContexts contexts;
     PyObject *blank_task;         /* borrowed: the task that steps in a context not its own, */
     PyObject *blank_running;      /* borrowed: and that context */
     PyObject *old_asyncgen_hooks; /* owned, while running */
@@ -254,8 +260,11 @@ PyObject *hl_handle_new(HLLoop *loop, PyObject *callback, PyObject *const *args,
                         PyObject *context);
 PyObject *hl_timer_handle_new(HLLoop *loop, PyObject *when, PyObject *callback,
                               PyObject *const *args, Py_ssize_t nargs, PyObject *context);
-/* Call the callback.  Exceptions go to the exception handler; -1 only for fatal ones. */
-int hl_handle_run(PyObject *self);
+/* Call the callback.  Exceptions go to the exception handler; -1 only for fatal ones.  A loop
+   given may be left in the handle's context. */
+int hl_handle_run(PyObject *self, HLLoop *loop);
+/* Call callback(future) in an empty context, as a handle would. */
+int hl_handle_run_done(HLLoop *loop, PyObject *callback, PyObject *future);
 /* The callback raised what is set: tell the exception handler.  -1 if it was a fatal exception. */
 int hl_handle_report_failure(PyObject *self);
 int hl_handle_cancel(PyObject *self);
@@ -269,31 +278,49 @@ void hl_handle_clear_args(HLHandle *handle);
 PyObject *hl_handle_context(HLHandle *handle);
 /* Wait until a call_soon_threadsafe callback in progress in the loop's thread returns (3.14). */
 void hl_handle_wait(PyObject *self);
-/* A copy of the current context, or NULL in *context if it is empty. */
-int hl_capture_context(PyObject **context);
-/* Enter an empty context for a handle or task that has none of its own; leave it again.  Steals
-   context; one that is empty no more, or that others refer to, goes to *keep (may be NULL). */
-PyObject *hl_blank_enter(HLLoop *loop);
-int hl_blank_exit(HLLoop *loop, PyObject *context, PyObject **keep);
 static inline bool
 hl_is_handle(HLState *st, PyObject *object)
 {
     return PyObject_TypeCheck(object, st->HandleType)
            || PyObject_TypeCheck(object, st->TimerHandleType);
 }
-/* Run what follows in context, or in an empty one for NULL; then leave it again.  What became of
-   an empty context goes to *keep (may be NULL).  An exception that is set stays set. */
-typedef struct {
-    PyObject *context; /* owned */
-    bool blank;
-} HLEntered;
-int hl_context_enter(HLLoop *loop, PyObject *context, HLEntered *entered);
-int hl_context_exit(HLLoop *loop, HLEntered *entered, PyObject **keep);
 /* Let the garbage collector see a handle that may outlive its place in a running loop. */
 void hl_handle_track(PyObject *self);
 /* Drop the loop's reference to a handle that has run or was taken out. */
 void hl_handle_release(PyObject *self);
 int hl_handle_setup(PyObject *module, HLState *st);
+
+/* ---- From context.c ---- */
+
+/* A copy of the current context, or NULL in *context if it is empty. */
+int hl_capture_context(PyObject **context);
+/* Be in this context for the next entry. */
+int hl_context_switch(HLLoop *loop, PyObject *context);
+void hl_context_leave_now(HLLoop *loop);
+/* Leave the last entry's context.  Keeps an exception that is set. */
+static inline void
+hl_context_leave(HLLoop *loop)
+{
+    if (loop->contexts.entered != NULL) {
+        hl_context_leave_now(loop);
+    }
+}
+/* Be in an empty context, for an entry that has none of its own (borrowed); afterwards see who
+   keeps it.  *keep (may be NULL) gets a context that is empty no more, or that others refer to,
+   unless it has one. */
+PyObject *hl_blank_enter(HLLoop *loop);
+void hl_blank_return(HLLoop *loop, PyObject **keep);
+/* Around what may run inside an entry and has contexts of its own: a run of the loop, a protocol. */
+HLContexts hl_contexts_push(HLLoop *loop);
+void hl_contexts_pop(HLLoop *loop, HLContexts outer);
+/* Run what follows in context, or in an empty one for NULL; then leave it again.  What became of
+   an empty context goes to *keep (may be NULL).  An exception that is set stays set. */
+typedef struct {
+    HLContexts outer;
+    bool blank;
+} HLEntered;
+int hl_context_enter(HLLoop *loop, PyObject *context, HLEntered *entered);
+int hl_context_exit(HLLoop *loop, HLEntered *entered, PyObject **keep);
 
 /* ---- From future.c, callbacks.c and awaiting.c ---- */
 
@@ -324,7 +351,8 @@ extern PyMethodDef hl_future_methods[];
 extern PyGetSetDef hl_future_getset[];
 
 int hl_future_schedule_callbacks(PyObject *self);
-/* context NULL only where callback is a waiting Task of ours on a loop of ours. */
+/* context NULL only where callback is a waiting Task of ours on a loop of ours; None for an empty
+   context. */
 int hl_future_add_callback(PyObject *self, PyObject *callback, PyObject *context);
 PyObject *hl_future_add_done_callback(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                                       PyObject *kwnames);

@@ -207,6 +207,27 @@ loop_set_task_factory(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
     return 0;
 }
 
+/* Make the handle that asyncio would hold for a done-callback. */
+static int
+show_done_callback(HLLoop *loop, HLEntry *entry)
+{
+    if (hl_entry_kind(entry) != HL_RUN_DONE) {
+        return 0;
+    }
+    PyObject *context = PyContext_New();
+    PyObject *callback = hl_entry_object(entry), *future = entry->arg;
+    PyObject *handle = context != NULL ? hl_handle_new(loop, callback, &future, 1, context) : NULL;
+    Py_XDECREF(context);
+    if (handle == NULL) {
+        return -1;
+    }
+    entry->tagged = (uintptr_t)handle | HL_RUN_HANDLE;
+    entry->arg = NULL;
+    Py_DECREF(callback);
+    Py_DECREF(future);
+    return 0;
+}
+
 /* A snapshot: handles as themselves, and tasks where asyncio would hold handles for them. */
 static PyObject *
 loop_get_ready(PyObject *self, void *Py_UNUSED(closure))
@@ -217,7 +238,8 @@ loop_get_ready(PyObject *self, void *Py_UNUSED(closure))
     }
     PyObject *list = PyList_New(0);
     for (size_t i = 0; list != NULL && i < loop->ready.length; i++) {
-        if (PyList_Append(list, hl_entry_object(hl_ready_at(&loop->ready, i))) < 0) {
+        if (show_done_callback(loop, hl_ready_at(&loop->ready, i)) < 0
+            || PyList_Append(list, hl_entry_object(hl_ready_at(&loop->ready, i))) < 0) {
             Py_CLEAR(list);
         }
     }
@@ -299,7 +321,8 @@ loop_tp_traverse(PyObject *self, visitproc visit, void *arg)
     HLLoop *loop = (HLLoop *)self;
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(loop->task_factory);
-    Py_VISIT(loop->blank_context);
+    Py_VISIT(loop->contexts.entered);
+    Py_VISIT(loop->contexts.blank);
     Py_VISIT(loop->old_asyncgen_hooks);
     Py_VISIT(loop->default_executor);
     Py_VISIT(loop->pool);
@@ -320,7 +343,7 @@ loop_tp_clear(PyObject *self)
 {
     HLLoop *loop = (HLLoop *)self;
     Py_CLEAR(loop->task_factory);
-    Py_CLEAR(loop->blank_context);
+    Py_CLEAR(loop->contexts.blank);
     Py_CLEAR(loop->spare);
     Py_CLEAR(loop->old_asyncgen_hooks);
     Py_CLEAR(loop->default_executor);

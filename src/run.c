@@ -4,8 +4,7 @@
    are due to the ready ring, and then runs the entries that are ready now; what they add waits
    for the next turn.  Polling is skipped while there is work and less than HL_POLL_INTERVAL_NS
    has passed since the last poll, so I/O, signals and other processes are at most that long
-   (and the length of one turn) behind.  stop(), timers, Ctrl-C and the inbox are looked at in
-   every turn.
+   (and the length of one turn) behind.  stop(), timers and the inbox are looked at in every turn.
 
    Exceptions of callbacks go to the exception handler; SystemExit and KeyboardInterrupt end
    run_forever(), and what was not run stays queued. */
@@ -39,10 +38,16 @@ dispatch(HLLoop *loop, const HLEntry *entry)
     case HL_WAKE_TASK:
         return hl_task_wake(object, entry->arg, true);
     case HL_RUN_HANDLE:
-        return hl_loop_set_current_task(loop, NULL) < 0 ? -1 : hl_handle_run(object);
+        return hl_loop_set_current_task(loop, NULL) < 0 ? -1 : hl_handle_run(object, loop);
     case HL_RUN_FOREIGN:
+        hl_context_leave(loop);
         return hl_loop_set_current_task(loop, NULL) < 0 ? -1 : run_foreign(loop, object);
+    case HL_RUN_DONE:
+        return hl_loop_set_current_task(loop, NULL) < 0
+                   ? -1
+                   : hl_handle_run_done(loop, object, entry->arg);
     case HL_RUN_IO:
+        hl_context_leave(loop);
         return hl_loop_set_current_task(loop, NULL) < 0 ? -1 : entry->on_ready(loop, object);
     }
     Py_UNREACHABLE();
@@ -52,6 +57,7 @@ dispatch(HLLoop *loop, const HLEntry *entry)
 static int
 handle_entry_error(HLLoop *loop, const HLEntry *entry)
 {
+    hl_context_leave(loop);
     if (hl_is_fatal()) {
         return -1;
     }
@@ -107,6 +113,7 @@ dispatch_timed(HLLoop *loop, const HLEntry *entry)
         return -1;
     }
     int rc = dispatch(loop, entry);
+    hl_context_leave(loop);
     if (rc == 0 && hl_loop_time(loop, &after) == 0) {
         rc = warn_if_slow(loop, object, kind, after - before);
     }
@@ -135,6 +142,35 @@ forget_current_task(HLLoop *loop)
     hl_give_exception(raised);
 }
 
+static inline bool
+is_last_reference(PyObject *object)
+{
+    return object != NULL && Py_REFCNT(object) == 1;
+}
+
+/* Does nobody but the loop refer to a handle's callback or arguments? */
+static bool
+holds_last_references(HLHandle *h)
+{
+    bool last = h->args_tuple != NULL || is_last_reference(h->callback);
+    for (int i = 0; i < h->nargs; i++) {
+        last = last || is_last_reference(h->inline_args[i]);
+    }
+    return last;
+}
+
+/* Might giving up the entry's references run a destructor?  Then not in a context that asyncio
+   would have left.  The current task is referred to by asyncio, until the next entry. */
+static bool
+may_destroy(HLLoop *loop, const HLEntry *entry)
+{
+    PyObject *object = hl_entry_object(entry);
+    if (Py_REFCNT(object) > (object == loop->current_task ? 2 : 1)) {
+        return is_last_reference(hl_entry_arg(entry));
+    }
+    return hl_entry_kind(entry) != HL_RUN_HANDLE || holds_last_references(hl_handle(object));
+}
+
 static int
 run_ready(HLLoop *loop)
 {
@@ -145,9 +181,13 @@ run_ready(HLLoop *loop)
         if (rc < 0) {
             rc = handle_entry_error(loop, &entry);
         }
+        if (loop->contexts.entered != NULL && may_destroy(loop, &entry)) {
+            hl_context_leave_now(loop);
+        }
         hl_loop_release_entry(&entry);
-        if (loop->unflushed != NULL && hl_loop_flush(loop) < 0) {
-            rc = -1;
+        if (loop->unflushed != NULL) {
+            hl_context_leave(loop);
+            rc = hl_loop_flush(loop) < 0 ? -1 : rc;
         }
     }
     return rc;
@@ -159,6 +199,9 @@ move_due_timers(HLLoop *loop)
     double now;
     if (loop->timers.length == 0) {
         return 0;
+    }
+    if (loop->patched & HL_PATCHED_TIME) {
+        hl_context_leave(loop);
     }
     if (hl_loop_time(loop, &now) < 0) {
         return -1;
@@ -174,6 +217,18 @@ move_due_timers(HLLoop *loop)
     return 0;
 }
 
+/* Signals' Python handlers run here if they did not in the callbacks, as they do in any line of
+   Python: only turns without one are left to wait for the poll. */
+static int
+poll(HLLoop *loop, bool may_block)
+{
+    hl_context_leave(loop);
+    if (hl_loop_set_current_task(loop, NULL) < 0 || hl_poll(loop, may_block) < 0) {
+        return -1;
+    }
+    return PyErr_CheckSignals();
+}
+
 static int
 run_turn(HLLoop *loop)
 {
@@ -181,17 +236,13 @@ run_turn(HLLoop *loop)
         return -1; /* a run inside an entry of another run */
     }
     bool idle = loop->ready.length == 0 && !loop->stopping;
-    if ((idle || hl_poll_is_due(loop))
-        && (hl_loop_set_current_task(loop, NULL) < 0 || hl_poll(loop, idle) < 0)) {
+    if ((idle || hl_poll_is_due(loop)) && poll(loop, idle) < 0) {
         return -1;
     }
     if (!hl_inbox_is_empty(&loop->inbox) && hl_loop_drain_inbox(loop) < 0) {
         return -1;
     }
-    if (PyErr_CheckSignals() < 0 || move_due_timers(loop) < 0) {
-        return -1;
-    }
-    return run_ready(loop);
+    return move_due_timers(loop) < 0 ? -1 : run_ready(loop);
 }
 
 /* ---- run_forever ---- */
@@ -315,6 +366,7 @@ loop_run_forever(PyObject *self, PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     Py_INCREF(self);
+    HLContexts outer = hl_contexts_push(loop);
     int rc = begin_running(loop);
     while (rc == 0) {
         rc = run_turn(loop);
@@ -322,6 +374,7 @@ loop_run_forever(PyObject *self, PyObject *Py_UNUSED(ignored))
             break;
         }
     }
+    hl_contexts_pop(loop, outer);
     end_running(loop);
     Py_DECREF(self);
     return rc == 0 ? Py_NewRef(Py_None) : NULL;
@@ -356,7 +409,9 @@ loop_run_once(PyObject *self, PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     hl_poll_soon(loop);
+    HLContexts outer = hl_contexts_push(loop);
     int rc = run_turn(loop);
+    hl_contexts_pop(loop, outer);
     forget_current_task(loop);
     return rc == 0 ? Py_NewRef(Py_None) : NULL;
 }

@@ -392,18 +392,8 @@ check_not_done(PyObject *self, PyObject *exc)
     return -1;
 }
 
-static int
-step_in_context(PyObject *self, PyObject *exc, PyObject *context)
-{
-    if (PyContext_Enter(context) < 0) {
-        return -1;
-    }
-    int rc = task_run(self, exc);
-    return PyContext_Exit(context) < 0 ? -1 : rc;
-}
-
-/* The first step of a task whose context is empty: many tasks have no other, and need no context
-   of their own if they set no variable in the one they are lent. */
+/* A step of a task whose context is empty: most tasks have no other, and need no context of their
+   own if they set no variable in the one they are lent. */
 static int
 step_in_blank(HLLoop *loop, PyObject *self, PyObject *exc)
 {
@@ -417,7 +407,8 @@ step_in_blank(HLLoop *loop, PyObject *self, PyObject *exc)
     int rc = task_run(self, exc);
     loop->blank_task = outer_task;
     loop->blank_running = outer_running;
-    return hl_blank_exit(loop, context, &hl_task(self)->context) < 0 ? -1 : rc;
+    hl_blank_return(loop, &hl_task(self)->context);
+    return rc;
 }
 
 static int
@@ -437,12 +428,10 @@ step_on_our_loop(PyObject *self, PyObject *exc, bool enter_context)
         }
         return rc;
     }
-    if (context == NULL && !hl_task(self)->started) {
-        hl_task(self)->started = true;
+    if (context == NULL) {
         return step_in_blank(loop, self, exc);
     }
-    context = hl_task_context(self);
-    return context != NULL ? step_in_context(self, exc, context) : -1;
+    return hl_context_switch(loop, context) < 0 ? -1 : task_run(self, exc);
 }
 
 int
@@ -516,6 +505,16 @@ call_one(PyObject *function, PyObject *arg)
     PyObject *result = PyObject_CallOneArg(function, arg);
     Py_XDECREF(result);
     return result != NULL ? 0 : -1;
+}
+
+static int
+step_in_context(PyObject *self, PyObject *exc, PyObject *context)
+{
+    if (PyContext_Enter(context) < 0) {
+        return -1;
+    }
+    int rc = task_run(self, exc);
+    return PyContext_Exit(context) < 0 ? -1 : rc;
 }
 
 static int

@@ -79,7 +79,6 @@ task_fill(PyObject *self, PyObject *coro, PyObject *name)
     Py_XSETREF(t->coro, Py_NewRef(coro));
     Py_CLEAR(t->fut_waiter);
     t->must_cancel = false;
-    t->started = false;
     t->num_cancels_requested = 0;
     t->log_destroy_pending = true;
     hl_task_show_coro(self);
