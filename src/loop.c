@@ -51,6 +51,15 @@ static const struct {
     {"call_at", HL_PATCHED_CALL_AT},
 };
 
+/* Are both descriptors of one function in C, if of several types? */
+static bool
+is_same_method(PyObject *a, PyObject *b)
+{
+    return a != NULL && b != NULL && Py_IS_TYPE(a, &PyMethodDescr_Type)
+           && Py_IS_TYPE(b, &PyMethodDescr_Type)
+           && ((PyMethodDescrObject *)a)->d_method == ((PyMethodDescrObject *)b)->d_method;
+}
+
 static int
 type_patches(HLState *st, PyTypeObject *type)
 {
@@ -58,7 +67,7 @@ type_patches(HLState *st, PyTypeObject *type)
     for (size_t i = 0; i < Py_ARRAY_LENGTH(patchable); i++) {
         PyObject *ours = PyObject_GetAttrString((PyObject *)st->LoopType, patchable[i].name);
         PyObject *theirs = PyObject_GetAttrString((PyObject *)type, patchable[i].name);
-        if (ours != theirs) {
+        if (ours != theirs && !is_same_method(ours, theirs)) {
             patched |= patchable[i].flag;
         }
         Py_XDECREF(ours);
@@ -437,6 +446,27 @@ hl_type_add_methods(PyTypeObject *type, PyMethodDef *methods)
     return 0;
 }
 
+/* Give a subtype of Loop descriptors of its own for what is hot: the interpreter calls a method
+   without detours only if its descriptor is of the very type of the object. */
+static PyObject *
+own_methods(PyObject *module, PyObject *type)
+{
+    HLState *st = PyModule_GetState(module);
+    if (!PyType_Check(type) || !PyType_IsSubtype((PyTypeObject *)type, st->LoopType)) {
+        PyErr_SetString(PyExc_TypeError, "a subtype of Loop was expected");
+        return NULL;
+    }
+    return hl_type_add_methods((PyTypeObject *)type, hl_schedule_methods) < 0 ? NULL
+                                                                              : Py_NewRef(Py_None);
+}
+
+static PyMethodDef module_methods[] = {
+    {"_own_methods", own_methods, METH_O,
+     "_own_methods($module, type, /)\n--\n\n"
+     "Give a subtype of Loop method descriptors of its own."},
+    {NULL, NULL, 0, NULL},
+};
+
 int
 hl_loop_setup(PyObject *module, HLState *st)
 {
@@ -449,5 +479,7 @@ hl_loop_setup(PyObject *module, HLState *st)
         || hl_type_add_methods(st->LoopType, hl_executor_methods) < 0) {
         return -1;
     }
-    return PyModule_AddType(module, st->LoopType);
+    return PyModule_AddType(module, st->LoopType) < 0
+               ? -1
+               : PyModule_AddFunctions(module, module_methods);
 }

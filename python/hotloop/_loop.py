@@ -195,6 +195,7 @@ class _Watches:
         self._loop = None
 
 
+_core._own_methods(EventLoop)
 EventLoop.__module__ = "hotloop"
 Loop = EventLoop
 
