@@ -529,7 +529,6 @@ hl_future_keep(PyObject *self, HLFreeList *list, void (*clear_payload)(PyObject 
         || hl_awaited_by_any(st, self)) {
         return false;
     }
-    PyObject_GC_UnTrack(self);
     PyObject_ClearWeakRefs(self);
     clear_payload(self);
     ((PyTypeObject *)(f->is_task ? st->StockTask : st->StockFuture))->tp_clear(self);
@@ -545,9 +544,11 @@ hl_future_keep(PyObject *self, HLFreeList *list, void (*clear_payload)(PyObject 
 static void
 future_free(PyObject *self)
 {
+    if (hl_future_keep(self, &hl_future(self)->st->free_futures, hl_future_clear_payload)) {
+        return;
+    }
     PyObject_GC_Track(self);
-    if (hl_future_keep(self, &hl_future(self)->st->free_futures, hl_future_clear_payload)
-        || PyObject_CallFinalizerFromDealloc(self) < 0) {
+    if (PyObject_CallFinalizerFromDealloc(self) < 0) {
         return;
     }
 #if PY_VERSION_HEX < 0x030C0000

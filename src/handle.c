@@ -47,6 +47,9 @@ hl_handle_release(PyObject *self)
     if (Py_REFCNT(self) > 1) {
         hl_handle_track(self);
     }
+    else if (hl_handle_recycle(self)) {
+        return;
+    }
     Py_DECREF(self);
 }
 

@@ -229,6 +229,32 @@ handle_free(PyObject *self)
     Py_DECREF(type);
 }
 
+#if defined(Py_REF_DEBUG) || defined(Py_TRACE_REFS)
+bool
+hl_handle_recycle(PyObject *Py_UNUSED(self))
+{
+    return false; /* dealloc keeps these builds' books */
+}
+#else
+bool
+hl_handle_recycle(PyObject *self)
+{
+    HLState *st = hl_handle(self)->st;
+    PyTypeObject *type = Py_TYPE(self);
+    if (type != st->HandleType || PyObject_GC_IsTracked(self)
+        || *(PyObject **)((char *)self + type->tp_weaklistoffset) != NULL) {
+        return false;
+    }
+    handle_tp_clear(self);
+    HLFreeList *list = &st->free_handles;
+    if (list->length >= HL_FREE_MAX) {
+        return false;
+    }
+    list->objects[list->length++] = self;
+    return true;
+}
+#endif
+
 static void
 handle_tp_dealloc(PyObject *self)
 {

@@ -288,6 +288,9 @@ hl_is_handle(HLState *st, PyObject *object)
 void hl_handle_track(PyObject *self);
 /* Drop the loop's reference to a handle that has run or was taken out. */
 void hl_handle_release(PyObject *self);
+/* Put a handle that only the caller refers to on the free list, without dealloc; false if it must
+   be deallocated. */
+bool hl_handle_recycle(PyObject *self);
 int hl_handle_setup(PyObject *module, HLState *st);
 
 /* ---- From context.c ---- */

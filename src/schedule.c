@@ -119,8 +119,11 @@ loop_call_soon(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject
 {
     HLLoop *loop = (HLLoop *)self;
     CallArguments call;
-    if (parse_call(loop->st, "call_soon", args, nargs, kwnames, NULL, &call) < 0
-        || check_call(loop, call.callback, "call_soon", true) < 0) {
+    if (kwnames == NULL && nargs > 0 && !loop->debug && !loop->closed) {
+        call = (CallArguments){NULL, args[0], args + 1, nargs - 1, NULL};
+    }
+    else if (parse_call(loop->st, "call_soon", args, nargs, kwnames, NULL, &call) < 0
+             || check_call(loop, call.callback, "call_soon", true) < 0) {
         return NULL;
     }
     if (!hl_inbox_is_empty(&loop->inbox) && hl_loop_drain_inbox(loop) < 0) {
@@ -471,7 +474,13 @@ loop_create_task(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObje
     const HLParameters *parameters = loop->st->create_task_takes_kwargs
                                          ? &create_task_eager_parameters
                                          : &create_task_parameters;
-    if (hl_parse(parameters, args, nargs, kwnames, values) < 0 || hl_loop_check_closed(loop) < 0) {
+    if (kwnames == NULL && nargs == 1) {
+        values[0] = args[0];
+    }
+    else if (hl_parse(parameters, args, nargs, kwnames, values) < 0) {
+        return NULL;
+    }
+    if (hl_loop_check_closed(loop) < 0) {
         return NULL;
     }
     if (values[3] != NULL || !hl_loop_is_plain(loop)) {

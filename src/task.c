@@ -459,9 +459,11 @@ task_finalize(PyObject *self)
 static void
 task_free(PyObject *self)
 {
+    if (hl_future_keep(self, &hl_future(self)->st->free_tasks, task_clear_payload)) {
+        return;
+    }
     PyObject_GC_Track(self);
-    if (hl_future_keep(self, &hl_future(self)->st->free_tasks, task_clear_payload)
-        || PyObject_CallFinalizerFromDealloc(self) < 0) {
+    if (PyObject_CallFinalizerFromDealloc(self) < 0) {
         return;
     }
 #if PY_VERSION_HEX < 0x030C0000
