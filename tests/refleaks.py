@@ -512,6 +512,36 @@ async def task_names(env):
 
 
 @scenario
+async def contexts_set_looked_at_and_kept(env):
+    """In empty contexts: the loop lends those, and whoever sets a variable keeps it."""
+
+    async def setting():
+        token = variable.set(1)
+        await asyncio.sleep(0)
+        variable.reset(token)
+        await asyncio.sleep(0)
+        if sys.version_info >= (3, 12):
+            assert asyncio.current_task().get_context() is not None
+        return contextvars.copy_context()
+
+    def start():
+        futures = [env.loop.create_task(setting()) for _ in range(3)]
+        for _ in range(4):
+            fut = env.loop.create_future()
+            fut.add_done_callback(variable.set)
+            fut.add_done_callback(nothing)
+            futures.append(fut)
+        return futures
+
+    futures = contextvars.Context().run(start)
+    assert len(futures[-1]._callbacks) == 2
+    for fut in futures[3:-1]:
+        fut.set_result(None)
+    assert env.loop._ready
+    await asyncio.gather(*futures[:3])
+
+
+@scenario
 async def task_contexts(env):
     async def main():
         variable.set(object())
