@@ -286,7 +286,7 @@ handle_call_on_loop(HLHandle *h, HLLoop *loop)
     if (h->context == NULL) {
         if (hl_blank_enter(loop) != NULL) {
             result = handle_call(h);
-            hl_blank_return(loop, NULL);
+            hl_blank_return(loop, &h->context);
         }
         return result;
     }
@@ -371,10 +371,10 @@ hl_handle_run(PyObject *self, HLLoop *loop)
 
 /* The handle that asyncio would have made exists only where somebody sees it. */
 static int
-report_done_failure(HLLoop *loop, PyObject *callback, PyObject *future)
+report_done_failure(HLLoop *loop, PyObject *callback, PyObject *future, PyObject *kept)
 {
     PyObject *raised = hl_take_exception();
-    PyObject *context = PyContext_New();
+    PyObject *context = kept != NULL ? Py_NewRef(kept) : PyContext_New();
     PyObject *handle = context != NULL ? hl_handle_new(loop, callback, &future, 1, context) : NULL;
     Py_XDECREF(context);
     if (handle == NULL) {
@@ -390,23 +390,24 @@ report_done_failure(HLLoop *loop, PyObject *callback, PyObject *future)
 int
 hl_handle_run_done(HLLoop *loop, PyObject *callback, PyObject *future)
 {
+    PyObject *kept = NULL;
     if (hl_blank_enter(loop) == NULL) {
-        return report_done_failure(loop, callback, future);
+        return report_done_failure(loop, callback, future, NULL);
     }
     PyObject *stack[2] = {NULL, future};
     PyObject *result = PyObject_Vectorcall(callback, stack + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET,
                                            NULL);
-    hl_blank_return(loop, NULL);
-    if (result == Py_None) {
-        Py_DECREF(result);
-        return 0;
+    hl_blank_return(loop, &kept);
+    int rc = 0;
+    if (result != Py_None) {
+        hl_context_leave(loop);
     }
-    hl_context_leave(loop);
     if (result == NULL) {
-        return report_done_failure(loop, callback, future);
+        rc = report_done_failure(loop, callback, future, kept);
     }
-    Py_DECREF(result);
-    return 0;
+    Py_XDECREF(kept);
+    Py_XDECREF(result);
+    return rc;
 }
 
 /* ---- Cancelling ---- */

@@ -176,6 +176,7 @@ def test_a_failing_done_callback_is_reported_with_a_handle(loop, run_in):
     assert isinstance(context["handle"], asyncio.Handle)
     assert context["handle"]._callback is callback
     assert context["handle"]._args == (future,)
+    assert context["handle"]._context[VAR] == "callback"
 
 
 def test_the_contexts_of_callbacks_can_be_looked_at(loop, run_in):
