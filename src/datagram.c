@@ -179,14 +179,9 @@ hl_datagram_run(HLLoop *loop, PyObject *self, PyObject *context, int (*callback)
                 const char *name)
 {
     Py_INCREF(context);
-    int rc = PyContext_Enter(context);
-    if (rc == 0) {
-        rc = callback(self);
-        if (PyContext_Exit(context) < 0) {
-            rc = -1;
-        }
-    }
+    int rc = hl_context_switch(loop, context) < 0 ? -1 : callback(self);
     if (rc < 0) {
+        hl_context_leave(loop); /* the exception handler enters it */
         rc = report_failure(loop, self, context, name);
     }
     Py_DECREF(context);

@@ -382,7 +382,7 @@ report_done_failure(HLLoop *loop, PyObject *callback, PyObject *future, PyObject
         return -1;
     }
     hl_give_exception(raised);
-    int rc = handle_report_failure(handle);
+    int rc = hl_handle_report_failure(handle);
     hl_handle_release(handle);
     return rc;
 }

@@ -52,9 +52,6 @@ leave_registry(HLTask *t, PyObject *self)
 void
 hl_task_unregister(PyObject *self)
 {
-    if (leave_list(self)) {
-        return;
-    }
     PyObject *pending = hl_take_exception();
     if (leave_registry(hl_task(self), self) < 0) {
         PyErr_WriteUnraisable(self);

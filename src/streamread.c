@@ -197,12 +197,15 @@ on_readable(HLLoop *loop, PyObject *op)
     if (!hl_watch_is_set(self->watch, HL_READ)) {
         return 0; /* stopped between the poll and now */
     }
-    HLEntered entered;
-    if (hl_context_enter(loop, self->context, &entered) < 0) {
+    if (self->context != NULL) {
+        return hl_context_switch(loop, self->context) < 0 ? -1 : read_ready(loop, self);
+    }
+    if (hl_blank_enter(loop) == NULL) {
         return -1;
     }
     int rc = read_ready(loop, self);
-    return hl_context_exit(loop, &entered, &self->context) < 0 ? -1 : rc;
+    hl_blank_return(loop, &self->context);
+    return rc;
 }
 
 int
