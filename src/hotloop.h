@@ -16,6 +16,7 @@
 
 typedef struct HLWatch HLWatch;
 typedef struct HLStream HLStream;
+typedef struct HLPipe HLPipe;
 
 /* ---- Handle and TimerHandle: payload behind asyncio's own fields, which stay empty ---- */
 
@@ -173,6 +174,8 @@ struct HLLoop {
     HLStream *unflushed; /* a list that owns what is in it */
     char *read_buffer;   /* owned, or NULL until needed */
     PyObject *spare;     /* owned bytes, or NULL: see spare.h */
+
+    HLPipe *pipes; /* borrowed: the open pipe transports, a list; see pipe.c */
 
     void *datagram_scratch; /* owned, or NULL: where datagrams are received, see datagram.c */
 
@@ -502,6 +505,10 @@ int hl_call_finish(HLLoop *loop, PyObject *call);
 /* Before a loop is closed: wait for threads that are sending to it. */
 void hl_loop_await_senders(HLLoop *loop);
 int hl_call_setup(PyObject *module, HLState *st);
+
+/* ---- From pipe.c; more in pipe.h ---- */
+
+int hl_pipe_setup(PyObject *module, HLState *st);
 
 /* ---- From watch.c and readers.c ---- */
 

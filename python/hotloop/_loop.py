@@ -14,6 +14,7 @@ import warnings
 from asyncio import constants, sslproto
 
 from . import _core
+from ._pipes import ReadPipeTransport, WritePipeTransport
 from ._resolve import answers_at_once
 from ._sock import SocketCalls
 from ._transports import SocketTransport
@@ -140,6 +141,12 @@ class EventLoop(_core.Loop, SocketCalls, asyncio.SelectorEventLoop):
         return await super().getaddrinfo(
             host, port, family=family, type=type, proto=proto, flags=flags
         )
+
+    def _make_read_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
+        return ReadPipeTransport(self, pipe, protocol, waiter, extra)
+
+    def _make_write_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
+        return WritePipeTransport(self, pipe, protocol, waiter, extra)
 
     # asyncio wakes itself through a pair of sockets; the core does it with uv_async_t, and with a
     # pipe for signals.

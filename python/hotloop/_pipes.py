@@ -1,0 +1,54 @@
+"""What of the pipe transports is too seldom called to be written in C."""
+
+import errno
+import logging
+from asyncio import transports, unix_events
+
+from . import _core
+
+_logger = logging.getLogger("asyncio")
+_FlowControl = transports._FlowControlMixin
+
+
+class _Reports:
+    """Errors go to the loop's exception handler, but for those that are a pipe's everyday end."""
+
+    def _fatal_error(self, exc, message="Fatal error on pipe transport"):
+        if not self._is_common(exc):
+            self._report(exc, message)
+        elif self._loop is not None and self._loop.get_debug():
+            _logger.debug("%r: %s", self, message, exc_info=exc)
+        self._close(exc)
+
+    def _report(self, exc, message):
+        if self._loop is not None:
+            context = {
+                "message": message,
+                "exception": exc,
+                "transport": self,
+                "protocol": self._protocol,
+            }
+            self._loop.call_exception_handler(context)
+
+
+class ReadPipeTransport(_Reports, _core.ReadPipe):
+    """asyncio.ReadTransport for a pipe, FIFO, terminal or socket."""
+
+    max_size = 256 * 1024
+
+    __repr__ = unix_events._UnixReadPipeTransport.__repr__
+
+    def _is_common(self, exc):
+        return isinstance(exc, OSError) and exc.errno == errno.EIO  # a terminal hung up
+
+
+class WritePipeTransport(_Reports, _core.WritePipe):
+    """asyncio.WriteTransport for a pipe, FIFO, terminal or socket."""
+
+    __repr__ = unix_events._UnixWritePipeTransport.__repr__
+    get_write_buffer_limits = _FlowControl.get_write_buffer_limits
+    set_write_buffer_limits = _FlowControl.set_write_buffer_limits
+    _set_write_buffer_limits = _FlowControl._set_write_buffer_limits
+
+    def _is_common(self, exc):
+        return isinstance(exc, OSError)

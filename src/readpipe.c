@@ -1,0 +1,208 @@
+/* Reading from a pipe: one read() for each time the descriptor is ready, and one call of the
+   protocol.  Small reads go through a buffer that all transports of the loop share; a pipe that
+   just brought much is read into a bytes object of its own, to spare the copy.
+
+   As in asyncio, what data_received() raises goes to the loop's exception handler, and the
+   transport goes on. */
+
+#include "pipe.h"
+
+#define HL_READ_MAX (256 * 1024) /* asyncio's max_size */
+#define HL_READ_MUCH (32 * 1024) /* from here on a copy costs more than an allocation */
+
+/* ---- What came ---- */
+
+static PyObject *
+read_into_bytes(HLPipe *self)
+{
+    PyObject *data = PyBytes_FromStringAndSize(NULL, HL_READ_MAX);
+    if (data == NULL) {
+        return NULL;
+    }
+    ssize_t n = read(self->fd, PyBytes_AS_STRING(data), HL_READ_MAX);
+    if (n < 0) {
+        int error = errno;
+        Py_DECREF(data);
+        errno = error;
+        return NULL;
+    }
+    self->last_read = (size_t)n;
+    hl_shrink_bytes(&data, n);
+    return data;
+}
+
+/* A bytes object with what can be read now: empty at the end, NULL with errno set on failure or
+   an exception. */
+static PyObject *
+read_some(HLPipe *self)
+{
+    if (self->last_read >= HL_READ_MUCH) {
+        return read_into_bytes(self);
+    }
+    char *buffer = hl_loop_read_buffer(self->loop, HL_READ_MAX);
+    ssize_t n = buffer != NULL ? read(self->fd, buffer, HL_READ_MAX) : -1;
+    if (n < 0) {
+        return NULL;
+    }
+    self->last_read = (size_t)n;
+    return hl_spare_fill(&self->loop->spare, buffer, n);
+}
+
+static int
+reading_failed(HLPipe *self)
+{
+    if (!PyErr_Occurred()) {
+        if (hl_pipe_would_block()) {
+            return 0;
+        }
+        PyErr_SetFromErrno(PyExc_OSError);
+    }
+    else if (!PyErr_ExceptionMatches(PyExc_OSError)) {
+        return -1;
+    }
+    return hl_pipe_fatal(self, "Fatal read error on pipe transport");
+}
+
+static int
+received_eof(HLPipe *self)
+{
+    if (hl_pipe_log(self, "info", "%r was closed by peer") < 0) {
+        return -1;
+    }
+    self->closing = true;
+    if (hl_pipe_unwatch(self, HL_READ) < 0) {
+        return -1;
+    }
+    PyObject *method = PyObject_GetAttr(self->protocol, self->st->name.eof_received);
+    int rc = method != NULL ? hl_loop_schedule(self->loop, method, NULL, 0, NULL) : -1;
+    Py_XDECREF(method);
+    return rc < 0 ? -1 : hl_pipe_end(self, NULL);
+}
+
+static int
+read_ready(HLPipe *self, HLLoop *loop)
+{
+    if (self->losing || self->protocol == NULL) {
+        return 0;
+    }
+    PyObject *data = read_some(self);
+    if (data == NULL) {
+        return reading_failed(self);
+    }
+    if (PyBytes_GET_SIZE(data) == 0) {
+        Py_DECREF(data);
+        return received_eof(self);
+    }
+    PyObject *protocol = Py_NewRef(self->protocol);
+    PyObject *done = PyObject_CallMethodOneArg(protocol, self->st->name.data_received, data);
+    Py_DECREF(protocol);
+    hl_spare_release(&loop->spare, data);
+    Py_XDECREF(done);
+    return done != NULL ? 0 : -1;
+}
+
+static int
+on_readable(HLLoop *loop, PyObject *op)
+{
+    HLPipe *self = (HLPipe *)op;
+    if (!hl_pipe_is_watching(self, loop, HL_READ)) {
+        return 0; /* stopped between the poll and now */
+    }
+    HLEntered entered;
+    if (hl_context_enter(loop, self->context, &entered) < 0) {
+        return -1;
+    }
+    int rc = read_ready(self, loop);
+    return hl_context_exit(loop, &entered, &self->context) < 0 ? -1 : rc;
+}
+
+/* ---- Methods ---- */
+
+static PyObject *
+pipe_read_ready(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    HLPipe *self = (HLPipe *)op;
+    HLLoop *loop = (HLLoop *)Py_XNewRef(self->loop);
+    int rc = loop != NULL ? read_ready(self, loop) : 0;
+    Py_XDECREF(loop);
+    return hl_pipe_result(rc);
+}
+
+static PyObject *
+pipe_is_reading(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    HLPipe *self = (HLPipe *)op;
+    return PyBool_FromLong(!self->paused && !self->closing);
+}
+
+static PyObject *
+pipe_pause_reading(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    HLPipe *self = (HLPipe *)op;
+    if (self->closing || self->paused) {
+        Py_RETURN_NONE;
+    }
+    self->paused = true;
+    if (hl_pipe_unwatch(self, HL_READ) < 0) {
+        return NULL;
+    }
+    return hl_pipe_result(hl_pipe_log(self, "debug", "%r pauses reading"));
+}
+
+static PyObject *
+pipe_resume_reading(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    HLPipe *self = (HLPipe *)op;
+    if (self->closing || !self->paused) {
+        Py_RETURN_NONE;
+    }
+    self->paused = false;
+    if (hl_pipe_watch(self, HL_READ, on_readable) < 0) {
+        return NULL;
+    }
+    return hl_pipe_result(hl_pipe_log(self, "debug", "%r resumes reading"));
+}
+
+static PyObject *
+pipe_close(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    HLPipe *self = (HLPipe *)op;
+    return hl_pipe_result(self->closing ? 0 : hl_pipe_end(self, NULL));
+}
+
+static PyObject *
+pipe_close_for(PyObject *op, PyObject *exc)
+{
+    return hl_pipe_result(hl_pipe_end((HLPipe *)op, exc));
+}
+
+PyMethodDef hl_read_pipe_methods[] = {
+    {"is_reading", pipe_is_reading, METH_NOARGS,
+     "is_reading($self, /)\n--\n\nReturn True if the transport is receiving."},
+    {"pause_reading", pipe_pause_reading, METH_NOARGS,
+     "pause_reading($self, /)\n--\n\nReceive nothing until resume_reading()."},
+    {"resume_reading", pipe_resume_reading, METH_NOARGS,
+     "resume_reading($self, /)\n--\n\nReceive again after pause_reading()."},
+    {"close", pipe_close, METH_NOARGS, "close($self, /)\n--\n\nRead no more; close the pipe."},
+    {"_close", pipe_close_for, METH_O,
+     "_close($self, exc, /)\n--\n\nClose the pipe for the reason exc (or None)."},
+    {"_read_ready", pipe_read_ready, METH_NOARGS,
+     "_read_ready($self, /)\n--\n\nRead once and call the protocol."},
+    {NULL, NULL, 0, NULL},
+};
+
+/* ---- Making ---- */
+
+static bool
+always(const struct stat *Py_UNUSED(status))
+{
+    return true;
+}
+
+int
+hl_read_pipe_tp_init(PyObject *op, PyObject *args, PyObject *kwargs)
+{
+    static const HLPipeKind kind = {
+        "ReadPipeTransport", "Pipe transport is for pipes/sockets only.", always, on_readable};
+    return hl_pipe_init((HLPipe *)op, &kind, args, kwargs);
+}
