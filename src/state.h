@@ -18,7 +18,7 @@
     X(datagram_received) X(debug) X(delay) X(eager_start) X(eof_received) X(error_received)      \
     X(exception) X(fileno) X(get_buffer) X(get_debug) X(get_loop) X(getpeername)                 \
     X(getsockname) X(gettimeout) X(is_running) X(loop) X(message) X(msg) X(name)                 \
-    X(pause_writing) X(peername) X(pipe) X(protocol) X(recv) X(recv_into) X(recvfrom)                    \
+    X(pause_writing) X(peername) X(pipe) X(protocol) X(recv) X(recv_into) X(recvfrom)            \
     X(recvfrom_into) X(result) X(resume_writing) X(run) X(send) X(sendto) X(setblocking)         \
     X(slow_callback_duration) X(socket) X(sockname) X(source_traceback) X(throw) X(time)         \
     X(transport) X(when)
