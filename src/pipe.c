@@ -40,22 +40,27 @@ hl_pipe_watch(HLPipe *self, HLSide side, HLOnReady on_ready)
         || hl_capture_context(&context) < 0) {
         return -1;
     }
-    Py_XSETREF(*kept, context);
     if (hl_watch_start(self->loop, self->fd, side, (PyObject *)self, on_ready, &previous) < 0) {
+        Py_XDECREF(context);
         return -1;
     }
+    Py_XSETREF(*kept, context);
     return give_up(self, previous);
 }
 
 int
 hl_pipe_unwatch(HLPipe *self, HLSide side)
 {
-    PyObject *waiting = self->loop != NULL ? hl_watch_waiting(self->loop, self->fd, side) : NULL;
+    HLLoop *loop = self->loop;
+    if (loop == NULL || loop->pid != getpid()) {
+        return 0; /* a forked child must not touch the parent's epoll */
+    }
+    PyObject *waiting = hl_watch_waiting(loop, self->fd, side);
     /* As in asyncio, a reader that was added beside us goes as well; another transport does not. */
     if (waiting == NULL || (waiting != (PyObject *)self && !hl_is_handle(self->st, waiting))) {
         return 0;
     }
-    return give_up(self, hl_watch_stop(self->loop, self->fd, side));
+    return give_up(self, hl_watch_stop(loop, self->fd, side));
 }
 
 bool
@@ -117,9 +122,9 @@ fileno_of(PyObject *pipe)
 /* Another transport of the loop that uses the same open file, as is seen by its blocking mode:
    it was non-blocking, and now is not. */
 static HLPipe *
-find_sharer(HLPipe *self)
+find_sharer(HLPipe *self, HLLoop *loop)
 {
-    for (HLPipe *other = self->loop->pipes; other != NULL; other = other->next_open) {
+    for (HLPipe *other = loop->pipes; other != NULL; other = other->next_open) {
         if (other != self && other->device == self->device && other->inode == self->inode) {
             int flags = fcntl(other->fd, F_GETFL);
             if (flags >= 0 && !(flags & O_NONBLOCK)) {
@@ -131,26 +136,24 @@ find_sharer(HLPipe *self)
 }
 
 static void
-put_blocking_mode_back(HLPipe *self)
+put_blocking_mode_back(HLPipe *self, PyObject *pipe)
 {
     /* A forked child must not change what its parent still uses. */
     if (!self->was_blocking || self->loop == NULL || self->loop->pid != getpid()) {
         return;
     }
     self->was_blocking = false;
-    if (fileno_of(self->pipe) != self->fd) {
-        PyErr_Clear();
-        return;
+    HLLoop *loop = (HLLoop *)Py_NewRef(self->loop);
+    int flags = fileno_of(pipe) == self->fd ? fcntl(self->fd, F_GETFL) : -1;
+    PyErr_Clear();
+    if (flags >= 0 && fcntl(self->fd, F_SETFL, flags & ~O_NONBLOCK) == 0) {
+        HLPipe *sharer = find_sharer(self, loop);
+        if (sharer != NULL) {
+            fcntl(sharer->fd, F_SETFL, flags | O_NONBLOCK);
+            sharer->was_blocking = true;
+        }
     }
-    int flags = fcntl(self->fd, F_GETFL);
-    if (flags < 0 || fcntl(self->fd, F_SETFL, flags & ~O_NONBLOCK) < 0) {
-        return;
-    }
-    HLPipe *sharer = find_sharer(self);
-    if (sharer != NULL) {
-        fcntl(sharer->fd, F_SETFL, flags | O_NONBLOCK);
-        sharer->was_blocking = true;
-    }
+    Py_DECREF(loop);
 }
 
 static void
@@ -180,6 +183,17 @@ unlink_open(HLPipe *self)
 /* ---- The end ---- */
 
 int
+hl_pipe_schedule(HLPipe *self, PyObject *object, const char *name, PyObject *arg)
+{
+    HLLoop *loop = (HLLoop *)Py_NewRef(self->loop);
+    PyObject *method = PyObject_GetAttrString(object, name);
+    int rc = method != NULL ? hl_loop_schedule(loop, method, &arg, arg != NULL, NULL) : -1;
+    Py_XDECREF(method);
+    Py_DECREF(loop);
+    return rc;
+}
+
+int
 hl_pipe_end(HLPipe *self, PyObject *exc)
 {
     self->closing = true;
@@ -189,10 +203,8 @@ hl_pipe_end(HLPipe *self, PyObject *exc)
     if (self->losing || self->loop == NULL) {
         return 0;
     }
-    PyObject *method = PyObject_GetAttrString((PyObject *)self, "_call_connection_lost");
-    PyObject *arg = exc != NULL ? exc : Py_None;
-    int rc = method != NULL ? hl_loop_schedule(self->loop, method, &arg, 1, NULL) : -1;
-    Py_XDECREF(method);
+    int rc = hl_pipe_schedule(self, (PyObject *)self, "_call_connection_lost",
+                              exc != NULL ? exc : Py_None);
     self->losing = rc == 0;
     return rc;
 }
@@ -200,14 +212,18 @@ hl_pipe_end(HLPipe *self, PyObject *exc)
 static int
 close_pipe(HLPipe *self)
 {
-    put_blocking_mode_back(self);
-    unlink_open(self);
     PyObject *pipe = self->pipe;
     self->pipe = NULL;
-    PyObject *done = pipe != NULL ? PyObject_CallMethodNoArgs(pipe, self->st->name.close) : NULL;
-    Py_XDECREF(pipe);
+    int rc = hl_pipe_unwatch(self, HL_READ) < 0 || hl_pipe_unwatch(self, HL_WRITE) < 0 ? -1 : 0;
+    if (pipe == NULL) {
+        return rc;
+    }
+    put_blocking_mode_back(self, pipe);
+    unlink_open(self);
+    PyObject *done = rc == 0 ? PyObject_CallMethodNoArgs(pipe, self->st->name.close) : NULL;
+    Py_DECREF(pipe);
     Py_XDECREF(done);
-    return done != NULL || pipe == NULL ? 0 : -1;
+    return done != NULL ? 0 : -1;
 }
 
 int
@@ -223,10 +239,7 @@ hl_pipe_lose(HLPipe *self, PyObject *exc)
     Py_DECREF(protocol);
     Py_XDECREF(done);
     PyObject *raised = hl_take_exception();
-    int rc = hl_pipe_unwatch(self, HL_READ) < 0 || hl_pipe_unwatch(self, HL_WRITE) < 0 ? -1 : 0;
-    if (rc < 0 || close_pipe(self) < 0) {
-        rc = -1;
-    }
+    int rc = close_pipe(self);
     Py_CLEAR(self->protocol);
     Py_CLEAR(self->loop);
     if (raised != NULL) {
@@ -259,24 +272,14 @@ open_descriptor(HLPipe *self, struct stat *status)
     return set_nonblocking(self);
 }
 
-static int
-schedule_method(HLPipe *self, PyObject *object, const char *name, PyObject *const *args,
-                Py_ssize_t nargs)
-{
-    PyObject *method = PyObject_GetAttrString(object, name);
-    int rc = method != NULL ? hl_loop_schedule(self->loop, method, args, nargs, NULL) : -1;
-    Py_XDECREF(method);
-    return rc;
-}
-
 /* connection_made() first, then reading, then the waiter: each in its turn. */
 static int
 schedule_start(HLPipe *self, const struct stat *status, PyObject *waiter)
 {
     PyObject *op = (PyObject *)self;
-    if (schedule_method(self, self->protocol, "connection_made", &op, 1) < 0
+    if (hl_pipe_schedule(self, self->protocol, "connection_made", op) < 0
         || (self->kind->watches(status)
-            && schedule_method(self, op, "_start_watching", NULL, 0) < 0)) {
+            && hl_pipe_schedule(self, op, "_start_watching", NULL) < 0)) {
         return -1;
     }
     if (waiter == NULL || waiter == Py_None) {
@@ -316,7 +319,7 @@ pipe_abandon(HLPipe *self)
     PyObject *raised = hl_take_exception();
     self->closing = self->losing = true;
     if (self->pipe != NULL) {
-        put_blocking_mode_back(self);
+        put_blocking_mode_back(self, self->pipe);
     }
     unlink_open(self);
     Py_CLEAR(self->pipe);

@@ -51,6 +51,8 @@ int hl_pipe_watch(HLPipe *self, HLSide side, HLOnReady on_ready);
 int hl_pipe_unwatch(HLPipe *self, HLSide side);
 /* Does the transport still wait there? */
 bool hl_pipe_is_watching(HLPipe *self, HLLoop *loop, HLSide side);
+/* call_soon(object.name, arg), or without the argument for NULL; the transport must not be closed. */
+int hl_pipe_schedule(HLPipe *self, PyObject *object, const char *name, PyObject *arg);
 /* Stop reading, and have connection_lost(exc) called soon; exc may be NULL. */
 int hl_pipe_end(HLPipe *self, PyObject *exc);
 /* Call connection_lost(exc) and let go of everything. */

@@ -73,9 +73,12 @@ received_eof(HLPipe *self)
     if (hl_pipe_unwatch(self, HL_READ) < 0) {
         return -1;
     }
-    PyObject *method = PyObject_GetAttr(self->protocol, self->st->name.eof_received);
-    int rc = method != NULL ? hl_loop_schedule(self->loop, method, NULL, 0, NULL) : -1;
-    Py_XDECREF(method);
+    if (self->losing || self->protocol == NULL) {
+        return 0; /* whoever read the log closed us */
+    }
+    PyObject *protocol = Py_NewRef(self->protocol);
+    int rc = hl_pipe_schedule(self, protocol, "eof_received", NULL);
+    Py_DECREF(protocol);
     return rc < 0 ? -1 : hl_pipe_end(self, NULL);
 }
 

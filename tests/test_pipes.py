@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import errno
 import gc
+import logging
 import os
 import re
 import select
@@ -1004,6 +1005,122 @@ def test_misuse_of_the_types():
     loop.close()
 
 
+class OddPipe:
+    """A pipe object with methods of its own."""
+
+    def __init__(self, fd, **methods):
+        self.file = os.fdopen(fd, "rb" if "r" in methods.pop("mode", "r") else "wb", 0)
+        self.methods = methods
+
+    def fileno(self):
+        return self.methods.get("fileno", self.file.fileno)()
+
+    def close(self):
+        self.file.close()
+        self.methods.get("close", int)()
+
+
+def fail():
+    raise ZeroDivisionError
+
+
+def test_a_pipe_that_fails_to_close(loop, run, closing):
+    async def main():
+        loop.set_exception_handler(contexts := Contexts())
+        read, write = os.pipe()
+        closing(write)
+        transport, protocol = await loop.connect_read_pipe(Recorder, OddPipe(read, close=fail))
+        transport.close()
+        await asyncio.sleep(0)
+        assert protocol.events == ["made", ("lost", None)]
+        assert [type(context["exception"]) for context in contexts] == [ZeroDivisionError]
+        if type(loop).__module__ != "hotloop":
+            transport._pipe = None  # it will try again
+
+    run(main())
+
+
+@pytest.mark.parametrize("fileno", [fail, lambda: "one", lambda: -1, lambda: 1 << 70, lambda: None])
+def test_a_pipe_with_an_odd_number(fileno):
+    import hotloop
+
+    loop = hotloop.new_event_loop()
+    read, write = os.pipe()
+    pipe = OddPipe(read, fileno=fileno)
+    for make in loop._make_read_pipe_transport, loop._make_write_pipe_transport:
+        with pytest.raises((ZeroDivisionError, TypeError, ValueError, OverflowError)):
+            make(pipe, Recorder())
+    pipe.close()
+    os.close(write)
+    loop.close()
+
+
+def test_callbacks_that_end_the_transport_in_the_middle():
+    """A log handler, a pipe's fileno() and a handle's end may do anything."""
+    import hotloop
+
+    class Meddler(logging.Handler):
+        def emit(self, record):
+            transport._call_connection_lost(None)
+
+    class Dying:
+        def __call__(self):
+            pass
+
+        def __del__(self):
+            transport._call_connection_lost(None)
+
+    loop = hotloop.new_event_loop()
+    loop.set_debug(True)
+    logger = logging.getLogger("asyncio")
+    meddler, level = Meddler(), logger.level
+    for hook in "log", "fileno", "handle":
+        for end in "eof", "close", "write", "resume":
+            read, write = os.pipe()
+            if end == "write":
+                pipe, other = OddPipe(write, mode="w"), read
+                transport = loop._make_write_pipe_transport(pipe, Recorder())
+                fill(write)
+            else:
+                pipe, other = OddPipe(read), write
+                transport = loop._make_read_pipe_transport(pipe, Recorder())
+            turns(loop, 3)
+            number = transport._fileno
+            if hook == "fileno":
+                pipe.methods["fileno"] = lambda: transport._call_connection_lost(None) or number
+            if hook == "handle":
+                if end != "write":
+                    transport.pause_reading()
+                    loop.add_reader(number, Dying())
+                loop.add_writer(number, Dying())
+            logger.setLevel(logging.DEBUG)
+            if hook == "log":
+                logger.addHandler(meddler)
+            try:
+                if end == "write":
+                    transport.write(bytes(100_000))
+                    os.close(other)
+                elif end == "resume":
+                    transport.resume_reading()
+                    os.close(other)
+                else:
+                    os.close(other)
+                turns(loop, 3)
+                transport.close()
+                turns(loop, 3)
+            except OSError:
+                pass  # it was to wait for what is closed
+            finally:
+                logger.removeHandler(meddler)
+                logger.setLevel(level)
+            transport.close()
+            turns(loop, 3)
+            loop.remove_writer(number)
+            assert transport._loop is None and pipe.file.closed
+    loop.set_debug(False)
+    loop.close()
+
+
 # -- flow control ------------------------------------------------------------
 
 
@@ -1292,6 +1409,56 @@ def test_a_forked_child_leaves_the_mode_to_its_parent(impl):
     loop.close()
     os.close(shared)
     os.close(write)
+
+
+def test_a_forked_child_does_not_touch_its_parents_epoll(impl):
+    if impl.name != "hotloop":
+        pytest.skip("asyncio's child and parent share a selector")
+    loop = impl.new_event_loop()
+    read, write = os.pipe()
+    transport, protocol = loop.run_until_complete(loop.connect_write_pipe(Recorder, os.fdopen(write, "wb", 0)))
+    already = fill(write)
+    transport.write(bytes(1000))
+    turns(loop, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        child = os.fork()
+        if child == 0:
+            try:
+                transport.abort()
+            finally:
+                os._exit(0)
+    os.waitpid(child, 0)
+    got = len(drain(read))
+    loop.run_until_complete(until(lambda: not transport.get_write_buffer_size()))
+    assert got + len(drain(read)) == already + 1000
+    os.close(read)
+    loop.run_until_complete(until(lambda: protocol.lost))
+    loop.close()
+
+
+LEFT_OPEN = """
+import os, sys
+kept = []
+
+async def main():
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(asyncio.Protocol, os.fdopen(0, "rb", 0, closefd=False))
+    if sys.argv[1] == "kept":
+        kept.extend([transport, loop])
+
+run(main())
+"""
+
+
+@pytest.mark.parametrize("how", ["dropped", "kept"])
+def test_a_program_that_ends_without_closing_puts_the_mode_back(hotloop_only, impl, closing, how):
+    read, write = closing(*os.pipe())
+    process = subprocess.run(
+        script_command(impl, LEFT_OPEN, how), stdin=read, capture_output=True, timeout=20 * PATIENCE
+    )
+    assert (process.returncode, process.stderr) == (0, b"")
+    assert is_blocking(read)
 
 
 # -- stdin and stdout of a process -------------------------------------------
