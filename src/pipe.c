@@ -26,7 +26,7 @@
 static int
 give_up(HLPipe *self, PyObject *waiting)
 {
-    int rc = waiting != NULL && hl_is_handle(self->st, waiting) ? hl_handle_cancel(waiting) : 0;
+    int rc = waiting != NULL ? hl_reader_replaced(self->st, waiting) : 0;
     Py_XDECREF(waiting);
     return rc;
 }

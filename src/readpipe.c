@@ -7,7 +7,6 @@
 
 #include "pipe.h"
 
-#define HL_READ_MAX (256 * 1024) /* asyncio's max_size */
 #define HL_READ_MUCH (32 * 1024) /* from here on a copy costs more than an allocation */
 
 /* ---- What came ---- */
