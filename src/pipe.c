@@ -63,10 +63,22 @@ hl_pipe_unwatch(HLPipe *self, HLSide side)
     return give_up(self, hl_watch_stop(loop, self->fd, side));
 }
 
-bool
-hl_pipe_is_watching(HLPipe *self, HLLoop *loop, HLSide side)
+int
+hl_pipe_on_ready(HLPipe *self, HLLoop *loop, HLSide side, int (*on_ready)(HLPipe *, HLLoop *))
 {
-    return self->loop == loop && hl_watch_waiting(loop, self->fd, side) == (PyObject *)self;
+    PyObject **context = side == HL_READ ? &self->context : &self->write_context;
+    if (self->loop != loop || hl_watch_waiting(loop, self->fd, side) != (PyObject *)self) {
+        return 0; /* stopped between the poll and now */
+    }
+    if (*context != NULL) {
+        return hl_context_switch(loop, *context) < 0 ? -1 : on_ready(self, loop);
+    }
+    if (hl_blank_enter(loop) == NULL) {
+        return -1;
+    }
+    int rc = on_ready(self, loop);
+    hl_blank_return(loop, context);
+    return rc;
 }
 
 /* ---- Trouble ---- */

@@ -106,16 +106,7 @@ read_ready(HLPipe *self, HLLoop *loop)
 static int
 on_readable(HLLoop *loop, PyObject *op)
 {
-    HLPipe *self = (HLPipe *)op;
-    if (!hl_pipe_is_watching(self, loop, HL_READ)) {
-        return 0; /* stopped between the poll and now */
-    }
-    HLEntered entered;
-    if (hl_context_enter(loop, self->context, &entered) < 0) {
-        return -1;
-    }
-    int rc = read_ready(self, loop);
-    return hl_context_exit(loop, &entered, &self->context) < 0 ? -1 : rc;
+    return hl_pipe_on_ready((HLPipe *)op, loop, HL_READ, read_ready);
 }
 
 /* ---- Methods ---- */

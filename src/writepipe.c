@@ -138,7 +138,7 @@ writing_failed(HLPipe *self)
 }
 
 static int
-reader_is_gone(HLPipe *self)
+reader_is_gone(HLPipe *self, HLLoop *Py_UNUSED(loop))
 {
     if (self->losing) {
         return 0;
@@ -172,7 +172,7 @@ write_some(HLPipe *self, const char *data, Py_ssize_t length)
 }
 
 static int
-write_ready(HLPipe *self)
+write_ready(HLPipe *self, HLLoop *Py_UNUSED(loop))
 {
     if (buffered(self) == 0) {
         return hl_pipe_unwatch(self, HL_WRITE);
@@ -199,31 +199,13 @@ write_ready(HLPipe *self)
 static int
 on_writable(HLLoop *loop, PyObject *op)
 {
-    HLPipe *self = (HLPipe *)op;
-    if (!hl_pipe_is_watching(self, loop, HL_WRITE)) {
-        return 0; /* stopped between the poll and now */
-    }
-    HLEntered entered;
-    if (hl_context_enter(loop, self->write_context, &entered) < 0) {
-        return -1;
-    }
-    int rc = write_ready(self);
-    return hl_context_exit(loop, &entered, &self->write_context) < 0 ? -1 : rc;
+    return hl_pipe_on_ready((HLPipe *)op, loop, HL_WRITE, write_ready);
 }
 
 static int
 on_hangup(HLLoop *loop, PyObject *op)
 {
-    HLPipe *self = (HLPipe *)op;
-    if (!hl_pipe_is_watching(self, loop, HL_READ)) {
-        return 0;
-    }
-    HLEntered entered;
-    if (hl_context_enter(loop, self->context, &entered) < 0) {
-        return -1;
-    }
-    int rc = reader_is_gone(self);
-    return hl_context_exit(loop, &entered, &self->context) < 0 ? -1 : rc;
+    return hl_pipe_on_ready((HLPipe *)op, loop, HL_READ, reader_is_gone);
 }
 
 /* ---- write ---- */
@@ -337,13 +319,13 @@ pipe_maybe_resume_protocol(PyObject *op, PyObject *Py_UNUSED(ignored))
 static PyObject *
 pipe_write_ready(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    return hl_pipe_result(write_ready((HLPipe *)op));
+    return hl_pipe_result(write_ready((HLPipe *)op, NULL));
 }
 
 static PyObject *
 pipe_read_ready(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    return hl_pipe_result(reader_is_gone((HLPipe *)op));
+    return hl_pipe_result(reader_is_gone((HLPipe *)op, NULL));
 }
 
 PyMethodDef hl_write_pipe_methods[] = {
