@@ -1454,9 +1454,8 @@ run(main())
 @pytest.mark.parametrize("how", ["dropped", "kept"])
 def test_a_program_that_ends_without_closing_puts_the_mode_back(hotloop_only, impl, closing, how):
     read, write = closing(*os.pipe())
-    process = subprocess.run(
-        script_command(impl, LEFT_OPEN, how), stdin=read, capture_output=True, timeout=20 * PATIENCE
-    )
+    command = script_command(impl, LEFT_OPEN, how, flags=("-W", "ignore"))
+    process = subprocess.run(command, stdin=read, capture_output=True, timeout=20 * PATIENCE)
     assert (process.returncode, process.stderr) == (0, b"")
     assert is_blocking(read)
 
