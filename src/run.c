@@ -46,8 +46,7 @@ dispatch(HLLoop *loop, const HLEntry *entry)
         return hl_loop_set_current_task(loop, NULL) < 0
                    ? -1
                    : hl_handle_run_done(loop, object, entry->arg);
-    case HL_RUN_IO:
-        hl_context_leave(loop);
+    case HL_RUN_IO: /* enters a context of its own, if it calls anybody */
         return hl_loop_set_current_task(loop, NULL) < 0 ? -1 : entry->on_ready(loop, object);
     }
     Py_UNREACHABLE();

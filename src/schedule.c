@@ -141,7 +141,9 @@ call_soon_by_name(HLLoop *loop, PyObject *callback, PyObject *const *args, Py_ss
                   PyObject *context)
 {
     PyObject *all[5] = {(PyObject *)loop, callback};
-    memcpy(all + 2, args, (size_t)nargs * sizeof(PyObject *));
+    for (Py_ssize_t i = 0; i < nargs; i++) {
+        all[2 + i] = args[i];
+    }
     all[2 + nargs] = context;
     return PyObject_VectorcallMethod(loop->st->name.call_soon, all, (size_t)nargs + 2,
                                      context != NULL ? loop->st->context_kwname : NULL);

@@ -200,6 +200,7 @@ static int
 on_acceptable(HLLoop *loop, PyObject *op)
 {
     Listener *self = (Listener *)op;
+    hl_context_leave(loop);
     int fd = PyObject_AsFileDescriptor(self->sock);
     if (fd < 0) {
         PyErr_Clear();
