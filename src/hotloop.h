@@ -171,9 +171,10 @@ struct HLLoop {
     HLWatch *resting;    /* armed, though nobody waits */
 
     /* Streams, see streamread.c and streamwrite.c. */
-    HLStream *unflushed; /* a list that owns what is in it */
-    char *read_buffer;   /* owned, or NULL until needed */
-    PyObject *spare;     /* owned bytes, or NULL: see spare.h */
+    HLStream *unflushed;      /* a list that owns what is in it */
+    HLStream *last_unflushed; /* its end, unless it is empty */
+    char *read_buffer;        /* owned, or NULL until needed */
+    PyObject *spare;          /* owned bytes, or NULL: see spare.h */
 
     HLPipe *pipes; /* borrowed: the open pipe transports, a list; see pipe.c */
 

@@ -13,6 +13,8 @@
 
 #include "stream.h"
 
+const int hl_stream_no_fd = -1;
+
 /* ---- Ending a connection ---- */
 
 int
@@ -141,7 +143,7 @@ close_socket(HLStream *self)
         return 0;
     }
     self->sock = NULL;
-    self->sock_fd = NULL;
+    self->sock_fd = &hl_stream_no_fd;
     PyObject *done = PyObject_CallMethodNoArgs(sock, self->st->name.close);
     Py_DECREF(sock);
     Py_XDECREF(done);
@@ -155,9 +157,11 @@ hl_stream_lose(HLStream *self, PyObject *exc)
     self->closing = true;
     self->conn_lost += self->conn_lost == 0;
     if (self->protocol_connected && self->protocol != NULL) {
-        PyObject *done = PyObject_CallMethodOneArg(self->protocol, self->st->name.connection_lost,
+        PyObject *protocol = Py_NewRef(self->protocol);
+        PyObject *done = PyObject_CallMethodOneArg(protocol, self->st->name.connection_lost,
                                                    exc != NULL ? exc : Py_None);
         rc = done != NULL ? 0 : -1;
+        Py_DECREF(protocol);
         Py_XDECREF(done);
     }
     PyObject *raised = hl_take_exception();
@@ -293,9 +297,9 @@ stream_init(HLStream *self, PyObject **values)
     if (hl_watch_claim(self->loop, self->fd, (PyObject *)self, &self->watch) < 0) {
         return -1;
     }
-    if (knows_socket_layout(self->st, self->sock, self->fd)) {
-        self->sock_fd = (const int *)((char *)self->sock + sizeof(PyObject));
-    }
+    self->sock_fd = knows_socket_layout(self->st, self->sock, self->fd)
+                        ? (const int *)((char *)self->sock + sizeof(PyObject))
+                        : &self->fd;
     self->server = not_none(values[5]);
     if (self->server != NULL && attach_to_server(self) < 0) {
         return -1;
@@ -323,14 +327,16 @@ stream_tp_init(PyObject *op, PyObject *args, PyObject *kwargs)
         PyErr_SetString(PyExc_TypeError, "a new transport of a hotloop loop was expected");
         return -1;
     }
+    if (values[6] != NULL && values[6] != Py_None && !PyContext_CheckExact(values[6])) {
+        PyErr_Format(PyExc_TypeError, "a Context was expected, not %R", values[6]);
+        return -1;
+    }
     if (hl_loop_check_closed((HLLoop *)values[0]) < 0
         || hl_loop_check_process((HLLoop *)values[0]) < 0) {
         return -1;
     }
     if (stream_init(self, values) < 0) {
         PyObject *raised = hl_take_exception();
-        self->closing = true;
-        self->conn_lost = 1;
         stream_tp_clear(op); /* the socket stays the caller's */
         hl_give_exception(raised);
         return -1;
@@ -346,6 +352,7 @@ stream_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED
     if (self != NULL) {
         self->st = st;
         self->fd = -1;
+        self->sock_fd = &hl_stream_no_fd;
         self->closing = true; /* until __init__() */
         self->conn_lost = 1;
         self->high_water = 64 * 1024;
@@ -402,6 +409,10 @@ stream_get_extra_info(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyO
     if (hl_parse(&parameters, args, nargs, kwnames, values) < 0) {
         return NULL;
     }
+    if (PyUnicode_Check(values[0]) && PyUnicode_CompareWithASCIIString(values[0], "socket") == 0
+        && hl_stream_flush((HLStream *)op) < 0) {
+        return NULL; /* who asks for the socket may shut it down */
+    }
     PyObject *extra = ((HLStream *)op)->extra;
     PyObject *value = extra != NULL ? PyDict_GetItemWithError(extra, values[0]) : NULL;
     if (value == NULL) {
@@ -422,6 +433,13 @@ get_object(PyObject *op, void *closure)
 {
     PyObject *value = *(PyObject **)((char *)op + (size_t)closure);
     return Py_NewRef(value != NULL ? value : Py_None);
+}
+
+/* Who asks for the socket may use it: what was written before goes first. */
+static PyObject *
+get_socket(PyObject *op, void *closure)
+{
+    return hl_stream_flush((HLStream *)op) < 0 ? NULL : get_object(op, closure);
 }
 
 static int
@@ -477,7 +495,7 @@ set_extra(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
 
 static PyGetSetDef stream_getset[] = {
     {"_loop", get_object, NULL, NULL, FIELD(loop)},
-    {"_sock", get_object, NULL, NULL, FIELD(sock)},
+    {"_sock", get_socket, NULL, NULL, FIELD(sock)},
     {"_sock_fd", get_fd, NULL, NULL, NULL},
     {"_protocol", get_object, NULL, NULL, FIELD(protocol)},
     {"_server", get_object, NULL, NULL, FIELD(server)},
@@ -507,6 +525,7 @@ stream_tp_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->server);
     Py_VISIT(self->extra);
     Py_VISIT(self->context);
+    Py_VISIT(self->write_context);
     Py_VISIT(self->empty_waiter);
     return 0;
 }
@@ -517,11 +536,14 @@ stream_tp_clear(PyObject *op)
     HLStream *self = (HLStream *)op;
     hl_watch_release(self->watch);
     hl_stream_drop_queue(self);
-    self->sock_fd = NULL;
+    self->sock_fd = &hl_stream_no_fd;
+    self->closing = true;
+    self->conn_lost += self->conn_lost == 0;
     Py_CLEAR(self->protocol);
     Py_CLEAR(self->server);
     Py_CLEAR(self->extra);
     Py_CLEAR(self->context);
+    Py_CLEAR(self->write_context);
     Py_CLEAR(self->empty_waiter);
     Py_CLEAR(self->sock);
     Py_CLEAR(self->loop);

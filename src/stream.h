@@ -21,16 +21,18 @@ typedef struct {
 
 struct HLStream {
     PyObject_HEAD
-    PyObject *unused;       /* the slot of asyncio.BaseTransport */
-    HLState *st;            /* borrowed: lives as long as our types */
-    HLLoop *loop;           /* owned; NULL once the connection is lost, like sock and protocol */
-    PyObject *sock;         /* owned: the one owner of the descriptor */
-    PyObject *protocol;     /* owned */
-    PyObject *server;       /* owned, or NULL: told when the connection is lost */
-    PyObject *extra;        /* owned: the dict behind get_extra_info() */
-    PyObject *context;      /* owned, or NULL for an empty one: what reads run in */
+    PyObject *unused;   /* the slot of asyncio.BaseTransport */
+    HLState *st;        /* borrowed: lives as long as our types */
+    HLLoop *loop;       /* owned; NULL once the connection is lost, like sock and protocol */
+    PyObject *sock;     /* owned: the one owner of the descriptor */
+    PyObject *protocol; /* owned */
+    PyObject *server;   /* owned, or NULL: told when the connection is lost */
+    PyObject *extra;    /* owned: the dict behind get_extra_info() */
+    PyObject *context;  /* owned, or NULL for an empty one: what reads run in */
+    PyObject
+        *write_context; /* owned, or NULL for an empty one: that of the first write in the queue */
     PyObject *empty_waiter; /* owned, or NULL: the future of a sendfile() in progress */
-    const int *sock_fd;     /* where sock keeps its descriptor, or NULL if that is not known */
+    const int *sock_fd;     /* where sock keeps its descriptor, or &fd if that is not known */
     HLWatch *watch;         /* NULL if the loop or another transport took it */
     HLStream *next_unflushed;
     HLWriteQueue queue;
@@ -45,12 +47,14 @@ struct HLStream {
     bool unflushed; /* in the loop's list, which owns a reference */
 };
 
-/* The descriptor, or -1 if somebody closed the socket behind our back: its number may be
+extern const int hl_stream_no_fd; /* -1: what sock_fd points to while there is no socket */
+
+/* The descriptor, or -1 once the socket is closed, be it behind our back: its number may be
    another connection's by now. */
 static inline int
 hl_stream_fd(const HLStream *self)
 {
-    return self->sock_fd != NULL ? *self->sock_fd : self->fd;
+    return *self->sock_fd;
 }
 
 /* Has the loop's debug mode been asked for? */

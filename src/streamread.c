@@ -17,7 +17,9 @@ received_eof(HLStream *self)
     if (hl_stream_log(self, "%r received EOF") < 0) {
         return -1;
     }
-    PyObject *answer = PyObject_CallMethodNoArgs(self->protocol, self->st->name.eof_received);
+    PyObject *protocol = Py_NewRef(self->protocol);
+    PyObject *answer = PyObject_CallMethodNoArgs(protocol, self->st->name.eof_received);
+    Py_DECREF(protocol);
     int keep_open = answer != NULL ? PyObject_IsTrue(answer) : -1;
     Py_XDECREF(answer);
     if (keep_open < 0) {
@@ -113,7 +115,9 @@ get_buffer(HLStream *self)
     if (hint == NULL) {
         return NULL;
     }
-    PyObject *buffer = PyObject_CallMethodOneArg(self->protocol, self->st->name.get_buffer, hint);
+    PyObject *protocol = Py_NewRef(self->protocol);
+    PyObject *buffer = PyObject_CallMethodOneArg(protocol, self->st->name.get_buffer, hint);
+    Py_DECREF(protocol);
     Py_DECREF(hint);
     if (buffer == NULL) {
         return NULL;
@@ -134,6 +138,9 @@ receive_into(HLStream *self, PyObject *buffer)
 {
     Py_buffer view;
     if (PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE) < 0) {
+        PyErr_Format(PyExc_TypeError, /* as socket.recv_into() says it */
+                     "recv_into() argument 1 must be read-write bytes-like object, not %.100s",
+                     buffer == Py_None ? "None" : Py_TYPE(buffer)->tp_name);
         return -1;
     }
     ssize_t n = recv(hl_stream_fd(self), view.buf, (size_t)view.len, 0);

@@ -88,6 +88,7 @@ void
 hl_stream_drop_queue(HLStream *self)
 {
     consume(&self->queue, self->queue.size, NULL);
+    Py_CLEAR(self->write_context);
 }
 
 /* ---- Sending ---- */
@@ -134,7 +135,7 @@ send_once(HLStream *self, size_t *offered)
 
 /* Send until the queue is empty or the kernel takes no more.  -1 with an OSError set. */
 static int
-send_queue(HLStream *self)
+send_some(HLStream *self)
 {
     while (self->queue.size > 0) {
         size_t offered;
@@ -152,6 +153,16 @@ send_queue(HLStream *self)
         }
     }
     return 0;
+}
+
+static int
+send_queue(HLStream *self)
+{
+    int rc = send_some(self);
+    if (self->queue.size == 0 && self->write_context != NULL) {
+        Py_CLEAR(self->write_context); /* what it refers to is not to live on with us */
+    }
+    return rc;
 }
 
 /* ---- Flow control ---- */
@@ -260,10 +271,53 @@ write_ready(HLStream *self)
     return self->queue.size == 0 ? all_is_sent(self) : 0;
 }
 
+/* Report what _write_ready() raised, as of the Handle that asyncio would have run. */
 static int
-report_callback(HLStream *self)
+report_callback(HLLoop *loop, HLStream *self)
 {
-    return hl_is_fatal() ? -1 : hl_stream_report(self, "Exception in callback of a transport");
+    if (hl_is_fatal()) {
+        return -1;
+    }
+    PyObject *exc = hl_take_exception();
+    PyObject *method = PyObject_GetAttrString((PyObject *)self, "_write_ready");
+    PyObject *handle = method != NULL ? hl_handle_new(loop, method, NULL, 0, NULL) : NULL;
+    PyObject *shown = method != NULL ? PyObject_GetAttrString(method, "__qualname__") : NULL;
+    PyObject *message = NULL;
+    if (handle != NULL && shown != NULL) {
+        hl_handle_track(handle);
+        message = PyUnicode_FromFormat("Exception in callback %U()", shown);
+    }
+    int rc = message == NULL
+                 ? -1
+                 : hl_report(loop->st, (PyObject *)loop, message, exc, "handle", handle, NULL);
+    Py_XDECREF(message);
+    Py_XDECREF(shown);
+    Py_XDECREF(handle);
+    Py_XDECREF(method);
+    Py_XDECREF(exc);
+    return rc;
+}
+
+/* Borrowed, or NULL for an empty one. */
+static PyObject *
+context_of_writes(const HLStream *self)
+{
+    return self->own_context ? self->context : self->write_context;
+}
+
+/* Remember the context of the write() that runs now: what comes of it later runs in that. */
+static int
+capture_context_of_writes(HLStream *self)
+{
+    if (self->own_context) {
+        return 0;
+    }
+    PyObject *context;
+    if (hl_capture_context(&context) < 0) {
+        return -1;
+    }
+    Py_XSETREF(self->write_context, context);
+    return 0;
 }
 
 static int
@@ -274,45 +328,82 @@ on_writable(HLLoop *loop, PyObject *op)
         return 0; /* stopped between the poll and now */
     }
     HLEntered entered;
-    if (hl_context_enter(loop, self->context, &entered) < 0) {
+    if (hl_context_enter(loop, context_of_writes(self), &entered) < 0) {
         return -1;
     }
     int rc = write_ready(self);
     if (rc < 0) {
-        rc = report_callback(self);
+        rc = report_callback(loop, self);
     }
     return hl_context_exit(loop, &entered, NULL) < 0 ? -1 : rc;
 }
 
 /* ---- Flushing ---- */
 
+/* Nothing to do, or the kernel takes no more? */
+static bool
+is_flushed(const HLStream *self)
+{
+    return self->queue.size == 0 || self->conn_lost || hl_watch_is_set(self->watch, HL_WRITE);
+}
+
+/* What follows upon send_queue() if that failed, or left something. */
+static int
+not_all_sent(HLStream *self, int sent)
+{
+    if (sent < 0) {
+        return sending_failed(self);
+    }
+    hl_watch_set(self->watch, HL_WRITE, (PyObject *)self, on_writable);
+    return maybe_pause_protocol(self);
+}
+
 int
 hl_stream_flush(HLStream *self)
 {
-    if (self->queue.size == 0 || self->conn_lost || hl_watch_is_set(self->watch, HL_WRITE)) {
-        return 0; /* nothing to do, or the kernel takes no more */
+    if (is_flushed(self)) {
+        return 0;
     }
-    if (send_queue(self) < 0) {
-        return sending_failed(self);
+    int sent = send_queue(self);
+    return sent == 0 && self->queue.size == 0 ? 0 : not_all_sent(self, sent);
+}
+
+/* The same after the entry that wrote: outside its context. */
+static int
+flush_after_entry(HLLoop *loop, HLStream *self)
+{
+    if (is_flushed(self)) {
+        return 0;
     }
-    if (self->queue.size > 0) {
-        hl_watch_set(self->watch, HL_WRITE, (PyObject *)self, on_writable);
-        return maybe_pause_protocol(self);
+    int sent = send_queue(self);
+    if (sent == 0 && self->queue.size == 0) {
+        return 0;
     }
-    return 0;
+    HLEntered entered;
+    PyObject *failure = hl_take_exception();
+    if (hl_context_enter(loop, context_of_writes(self), &entered) < 0) {
+        Py_XDECREF(failure);
+        return -1;
+    }
+    if (failure != NULL) {
+        hl_give_exception(failure);
+    }
+    int rc = not_all_sent(self, sent);
+    return hl_context_exit(loop, &entered, NULL) < 0 ? -1 : rc;
 }
 
 int
 hl_loop_flush(HLLoop *loop)
 {
-    PyObject *pending = PyErr_Occurred() ? hl_take_exception() : NULL;
+    PyObject *pending = hl_take_exception();
     int rc = 0;
     while (loop->unflushed != NULL) {
         HLStream *self = loop->unflushed;
         loop->unflushed = self->next_unflushed;
         self->unflushed = false;
-        if (rc == 0) {
-            rc = hl_stream_flush(self);
+        if (flush_after_entry(loop, self) < 0) {
+            rc = -1;
+            Py_XSETREF(pending, hl_take_exception());
         }
         Py_DECREF(self);
     }
@@ -343,14 +434,22 @@ flush_in_time(HLStream *self)
     }
     if (self->queue.size >= HL_FLUSH_SIZE || self->queue.size > self->high_water
         || loop->thread_id != PyThread_get_thread_ident()) {
-        return hl_stream_flush(self);
+        return capture_context_of_writes(self) < 0 ? -1 : hl_stream_flush(self);
     }
-    if (!self->unflushed) {
-        self->unflushed = true;
-        self->next_unflushed = loop->unflushed;
-        loop->unflushed = (HLStream *)Py_NewRef(self);
+    if (self->unflushed) {
+        return 0;
     }
-    return 0;
+    self->unflushed = true;
+    self->next_unflushed = NULL;
+    Py_INCREF(self);
+    if (loop->unflushed == NULL) {
+        loop->unflushed = self;
+    }
+    else {
+        loop->last_unflushed->next_unflushed = self;
+    }
+    loop->last_unflushed = self;
+    return capture_context_of_writes(self);
 }
 
 /* ---- write, writelines ---- */
@@ -406,6 +505,10 @@ to_chunk(HLStream *self, PyObject *data)
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
         return NULL;
     }
+    if (self->conn_lost) { /* by a strange __buffer__() */
+        PyBuffer_Release(&view);
+        return PyBytes_FromStringAndSize(NULL, 0);
+    }
     bool direct = view.len >= HL_FLUSH_SIZE && self->queue.size == 0;
     PyObject *chunk = direct ? send_directly(self, view.buf, view.len)
                              : hl_spare_fill(&self->loop->spare, view.buf, view.len);
@@ -442,6 +545,17 @@ refuse_data(HLStream *self, PyObject *data)
     return NULL;
 }
 
+/* asyncio lets socket.send() take the data, or end the connection: a memoryview with gaps. */
+static PyObject *
+refused_by_send(HLStream *self)
+{
+    if (!PyErr_ExceptionMatches(PyExc_BufferError)
+        || hl_stream_fatal(self, "Fatal write error on socket transport") < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 static PyObject *
 stream_write(PyObject *op, PyObject *data)
 {
@@ -459,13 +573,18 @@ stream_write(PyObject *op, PyObject *data)
     if (self->conn_lost) {
         return drop_write(self) < 0 ? NULL : Py_NewRef(Py_None);
     }
-    if (enqueue(self, data) < 0 || (self->queue.size > 0 && flush_in_time(self) < 0)) {
+    if (enqueue(self, data) < 0) {
+        return refused_by_send(self);
+    }
+    if (self->queue.size > 0 && flush_in_time(self) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
 }
 
 #if PY_VERSION_HEX >= 0x030C0000
+#define HL_LINES_BY "writelines"
+
 static PyObject *
 check_lines(PyObject *lines)
 {
@@ -481,17 +600,37 @@ check_lines(PyObject *lines)
     }
     return list;
 }
+
+/* The pieces to send as a list; NULL, maybe without an exception, if there is nothing to do. */
+static PyObject *
+take_lines(HLStream *self, PyObject *lines)
+{
+    if (PyObject_IsTrue(lines) <= 0) {
+        return NULL;
+    }
+    if (self->conn_lost) {
+        drop_write(self);
+        return NULL;
+    }
+    return check_lines(lines);
+}
 #else
 /* asyncio's writelines() still was write(b"".join(lines)). */
+#define HL_LINES_BY "write"
+
 static PyObject *
-check_lines(PyObject *lines)
+take_lines(HLStream *self, PyObject *lines)
 {
     PyObject *nothing = PyBytes_FromStringAndSize(NULL, 0);
-    PyObject *all = nothing != NULL ? PyObject_CallMethod(nothing, "join", "O", lines) : NULL;
-    PyObject *list = all != NULL ? PyList_New(1) : NULL;
+    PyObject *all = nothing != NULL ? PyObject_CallMethod(nothing, "join", "(O)", lines) : NULL;
+    PyObject *list = all != NULL && PyBytes_GET_SIZE(all) > 0 ? PyList_New(1) : NULL;
     Py_XDECREF(nothing);
-    if (list == NULL) {
+    if (list == NULL || self->conn_lost) {
+        if (list != NULL) {
+            drop_write(self);
+        }
         Py_XDECREF(all);
+        Py_CLEAR(list);
         return NULL;
     }
     PyList_SET_ITEM(list, 0, all);
@@ -503,18 +642,14 @@ static PyObject *
 stream_writelines(PyObject *op, PyObject *lines)
 {
     HLStream *self = (HLStream *)op;
-    if (check_writable(self, "writelines", "writelines") < 0) {
+    if (check_writable(self, HL_LINES_BY, HL_LINES_BY) < 0) {
         return NULL;
     }
-    PyObject *list = check_lines(lines);
+    PyObject *list = take_lines(self, lines);
     if (list == NULL) {
-        return NULL;
+        return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
     }
     Py_ssize_t count = PyList_GET_SIZE(list);
-    if (count > 0 && self->conn_lost) {
-        Py_DECREF(list);
-        return drop_write(self) < 0 ? NULL : Py_NewRef(Py_None);
-    }
     int rc = 0;
     for (Py_ssize_t i = 0; i < count && rc == 0 && !self->conn_lost; i++) {
         rc = enqueue(self, PyList_GET_ITEM(list, i));

@@ -1,6 +1,7 @@
 """What of the transports is too seldom called to be written in C."""
 
 import logging
+import math
 from asyncio import constants
 
 from . import _core
@@ -8,10 +9,17 @@ from . import _core
 _logger = logging.getLogger("asyncio")
 
 
+def _to_size(limit):
+    # Any number will do for asyncio.
+    return min(int(limit), 1 << 62) if limit < math.inf else 1 << 62
+
+
 class SocketTransport(_core.Stream):
     """asyncio.Transport for a stream socket."""
 
     max_size = 256 * 1024
+
+    _limits = 16 * 1024, 64 * 1024
 
     _lent = False  # to sendfile()
     _start_tls_compatible = True
@@ -25,15 +33,16 @@ class SocketTransport(_core.Stream):
             info.append("closing")
         info.append(f"fd={self._sock_fd}")
         if self._loop is not None and not self._loop.is_closed():
+            size = self.get_write_buffer_size()
             reader, writer = self._loop._watched(self._sock_fd)
             info.append(f"read={'polling' if reader else 'idle'}")
             state = "polling" if writer else "idle"
-            info.append(f"write=<{state}, bufsize={self.get_write_buffer_size()}>")
+            info.append(f"write=<{state}, bufsize={size}>")
         return f"<{' '.join(info)}>"
 
     def get_write_buffer_limits(self):
         """Return the limits as (low, high), in bytes."""
-        return self._low_water, self._high_water
+        return self._limits
 
     def set_write_buffer_limits(self, high=None, low=None):
         """Have pause_writing() called above high buffered bytes, resume_writing() at low or below.
@@ -46,7 +55,8 @@ class SocketTransport(_core.Stream):
             low = high // 4
         if not high >= low >= 0:
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self._high_water, self._low_water = high, low
+        self._high_water, self._low_water = _to_size(high), _to_size(low)
+        self._limits = low, high
         self._maybe_pause_protocol()
 
     def _fatal_error(self, exc, message="Fatal error on transport"):
@@ -54,7 +64,12 @@ class SocketTransport(_core.Stream):
             if self._loop is not None and self._loop.get_debug():
                 _logger.debug("%r: %s", self, message, exc_info=exc)
         else:
-            context = {"message": message, "exception": exc, "transport": self, "protocol": self._protocol}
+            context = {
+                "message": message,
+                "exception": exc,
+                "transport": self,
+                "protocol": self._protocol,
+            }
             self._loop.call_exception_handler(context)
         self._force_close(exc)
 

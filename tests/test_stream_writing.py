@@ -1,0 +1,631 @@
+"""Writing to stream transports: data of all kinds, half-close, a peer that is gone, one sendmsg an entry."""
+
+import asyncio
+import contextvars
+import logging
+import mmap
+import socket
+import time
+from unittest import mock
+
+import pytest
+from streams import KINDS, Events, connect, on_loop, raw_pair, read_all, reset, small_buffers
+from support import PATIENCE, Logged, outcome, same_on_both, until
+
+LIMIT = 20 * PATIENCE
+BIG = bytes(range(256)) * 4096  # 1 MiB: more than any socket takes at once
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    return request.param
+
+
+async def receive_all(peer):
+    """What peer gets until the end, read in a thread of its own."""
+    peer.settimeout(LIMIT)
+    return await asyncio.get_running_loop().run_in_executor(None, read_all, peer)
+
+
+def sent_by(write, kind="socketpair"):
+    """What the peer receives when write(transport) has been called and the transport closed."""
+
+    async def main():
+        protocol = Events()
+        transport, peer = await connect(protocol, kind)
+        result = outcome(write, transport)
+        transport.close()
+        received = await receive_all(peer)
+        await asyncio.wait_for(protocol.lost, LIMIT)
+        peer.close()
+        return result, received, protocol.log
+
+    return same_on_both(on_loop(main))
+
+
+# -- what may be written -----------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, 500, 5000, 70_000, len(BIG)])
+@pytest.mark.parametrize("make", [bytes, bytearray, memoryview, mmap.mmap])
+def test_data_of_every_kind(make, size):
+    def write(transport):
+        data = BIG[:size]
+        if make is mmap.mmap:
+            data = mmap.mmap(-1, size or 1)
+            data[:] = BIG[: size or 1]
+            data = memoryview(data)
+        return transport.write(make(data) if make is not mmap.mmap else data)
+
+    ((result, received, log), contexts) = sent_by(write)
+    assert result == ("returned", None) and contexts == []
+    assert received == BIG[:size] or (make is mmap.mmap and size == 0)
+
+
+class Text(str):
+    pass
+
+
+class Bytes(bytes):
+    pass
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "text",
+        Text("x"),
+        None,
+        5,
+        [b"x"],
+        object(),
+        Bytes(b"subclass"),
+        Bytes(),
+        memoryview(b"0123456789")[2:5],
+        memoryview(b"0123456789")[::2],
+        memoryview(b"\x01\x00").cast("H"),
+        memoryview(b"").cast("B"),
+        memoryview(b"xy").cast("B", (2, 1)),
+    ],
+    ids=lambda value: f"{type(value).__name__}-{value!r}"[:20],
+)
+def test_odd_data(data):
+    sent_by(lambda transport: transport.write(data))
+
+
+def test_a_released_view(kind):
+    view = memoryview(b"x")
+    view.release()
+    (result, received, _), _ = sent_by(lambda transport: transport.write(view), kind)
+    assert result[1] is ValueError
+
+
+@pytest.mark.parametrize("call", [(), (b"a", b"b")])
+def test_a_wrong_number_of_arguments(call):
+    def write(transport):
+        return outcome(transport.write, *call)[:2]
+
+    (result, received, _), _ = sent_by(write)
+    assert result == ("returned", ("raised", TypeError)) and received == b""
+
+
+@pytest.mark.parametrize("size", [1, 600, 70_000, len(BIG)])
+def test_data_changed_after_the_call_is_sent_as_it_was(size, kind):
+    def write(transport):
+        data = bytearray(BIG[:size])
+        transport.write(data)
+        data[:] = b"!" * size
+        view = memoryview(bytearray(BIG[:size]))
+        transport.write(view)
+        view.obj[:] = b"?" * size
+        del data[:]
+
+    (result, received, log), _ = sent_by(write, kind)
+    assert result == ("returned", None) and received == BIG[:size] * 2
+
+
+# -- writelines --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: [b"one", b"two", b"three"],
+        lambda: (b"tuple", b"of", b"two"),
+        lambda: [bytes([n % 256]) * n for n in range(1, 300)],
+        lambda: [BIG, b"x", BIG],
+        lambda: (b"%d," % n for n in range(100)),
+        lambda: [bytearray(b"mutable"), memoryview(b"view"), b"bytes"],
+        lambda: iter([b"iterator"]),
+        lambda: {b"key": 1},
+        list,
+        tuple,
+        lambda: b"",
+        lambda: "",
+    ],
+)
+def test_writelines(make, kind):
+    def write(transport):
+        assert transport.writelines(make()) is None
+
+    (result, received, log), contexts = sent_by(write, kind)
+    assert result == ("returned", None) and contexts == []
+    lines = make()
+    assert received == (b"".join(lines) if lines else b"")
+
+
+@pytest.mark.parametrize("lines", [None, 5, ["text"], [b"x", 5], [5], "text", b"bytes", object()])
+def test_writelines_with_wrong_types(lines):
+    async def main():
+        protocol = Events()
+        transport, peer = await connect(protocol)
+        result = outcome(transport.writelines, lines)
+        transport.abort()
+        await protocol.lost
+        peer.close()
+        return result
+
+    same_on_both(on_loop(main))
+
+
+def test_writelines_with_empty_pieces_among_others():
+    (result, received, _), _ = sent_by(
+        lambda transport: transport.writelines([b"", b"a", b"", bytearray(), b"b", b""])
+    )
+    assert received == b"ab"
+
+
+def test_writelines_pauses_as_write_does(loop, run):
+    """cpython#127655."""
+
+    async def main():
+        protocol = Events()
+        transport, peer = await connect(protocol)
+        transport.writelines([BIG, BIG])
+        if loop.__class__.__module__ == "hotloop":
+            assert protocol.log == ["connection_made", "pause_writing"]
+        transport.abort()
+        await protocol.lost
+        peer.close()
+
+    run(main())
+
+
+def test_lines_changed_after_the_call_are_sent_as_they_were(loop, run):
+    async def main():
+        if loop.__class__.__module__ != "hotloop":
+            return  # asyncio keeps views of them
+        protocol = Events()
+        transport, peer = await connect(protocol)
+        lines = [bytearray(BIG[:70_000]) for _ in range(20)]
+        transport.writelines(lines)
+        for line in lines:
+            line[:] = bytes(len(line))
+        transport.close()
+        assert await receive_all(peer) == BIG[:70_000] * 20
+        peer.close()
+        await protocol.lost
+
+    run(main())
+
+
+# -- half-close --------------------------------------------------------------
+
+
+def test_write_eof_after_and_before_everything(kind):
+    def write(transport):
+        results = [transport.can_write_eof()]
+        transport.write(BIG)
+        results.append(outcome(transport.write_eof))
+        results.append(outcome(transport.write_eof))
+        results.append(outcome(transport.write, b"late"))
+        results.append(outcome(transport.write, b""))
+        results.append(outcome(transport.write, "text"))
+        results.append(outcome(transport.writelines, [b"late"]))
+        results.append(outcome(transport.writelines, []))
+        results.append(transport.is_closing())
+        return results
+
+    (result, received, log), contexts = sent_by(write, kind)
+    assert received == BIG and contexts == []
+
+
+def test_half_close_in_both_directions(kind):
+    async def main():
+        protocol = Events(eof_received=lambda self: True)
+        transport, peer = await connect(protocol, kind)
+        transport.write(b"question")
+        transport.write_eof()
+        assert peer.recv(100) + peer.recv(100) == b"question"
+        peer.sendall(b"answer")
+        await until(lambda: protocol.data == b"answer")
+        peer.shutdown(socket.SHUT_WR)
+        await until(lambda: "eof_received" in protocol.log)
+        transport.close()
+        await asyncio.wait_for(protocol.lost, LIMIT)
+        peer.close()
+        return protocol.log
+
+    log, contexts = same_on_both(on_loop(main))
+    assert contexts == []
+
+
+def test_write_eof_on_a_closing_or_reset_connection():
+    async def main():
+        results = []
+        protocol = Events()
+        transport, peer = await connect(protocol, "tcp")
+        transport.close()
+        results.append(outcome(transport.write_eof))
+        await protocol.lost
+        results.append(outcome(transport.write_eof))
+        peer.close()
+        protocol = Events()
+        transport, peer = await connect(protocol, "tcp")
+        reset(peer)
+        time.sleep(0.002)
+        results.append(outcome(transport.write_eof))
+        await protocol.lost
+        results.append(outcome(transport.write_eof))
+        return results, protocol.log
+
+    same_on_both(on_loop(main))
+
+
+# -- nobody there any more ---------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["close", "abort", "reset", "gone"])
+def test_writing_to_a_lost_connection_is_dropped_with_a_warning(end, kind, logged):
+    if end == "reset" and kind != "tcp":
+        kind = "tcp"
+
+    async def main():
+        protocol = Events()
+        transport, peer = await connect(protocol, kind)
+        if end == "reset":
+            reset(peer)
+            await asyncio.sleep(0.002)
+        elif end == "gone":
+            peer.close()
+            await asyncio.sleep(0.002)
+        else:
+            getattr(transport, end)()
+        counts = []
+        for _ in range(8):
+            transport.write(b"late")
+            counts.append(len(logged.messages()))
+        transport.write(b"")
+        await asyncio.wait_for(protocol.lost, LIMIT)
+        transport.write(b"later")
+        counts.append(len(logged.messages()))
+        messages = logged.messages()
+        logged.records.clear()
+        peer.close()
+        return protocol.log, counts, messages
+
+    (log, counts, messages), contexts = same_on_both(on_loop(main))
+    assert contexts == [] and set(messages) == {"socket.send() raised exception."}
+
+
+@pytest.mark.parametrize("way", ["write", "writelines"])
+def test_a_broken_pipe(kind, way):
+    async def main():
+        protocol = Events()
+        transport, peer = await connect(protocol, kind)
+        transport.pause_reading()
+        peer.close()
+        for _ in range(4):
+            if way == "write":
+                transport.write(b"x")
+            else:
+                transport.writelines([b"x", b"y"])
+            await asyncio.sleep(0.001)
+            if transport.is_closing():
+                break
+        await asyncio.wait_for(protocol.lost, LIMIT)
+        return protocol.log
+
+    log, contexts = same_on_both(on_loop(main))
+    assert log[-1][1][0] in (BrokenPipeError, ConnectionResetError) and contexts == []
+
+
+def test_a_broken_pipe_while_data_waits(kind):
+    async def main():
+        protocol = Events()
+        transport, peer = await connect(protocol, kind)
+        transport.pause_reading()
+        transport.write(BIG * 4)
+        peer.recv(10)
+        reset(peer) if kind == "tcp" else peer.close()
+        await asyncio.wait_for(protocol.lost, LIMIT)
+        return protocol.log, transport.get_write_buffer_size()
+
+    (log, size), contexts = same_on_both(on_loop(main))
+    assert log[1] == "pause_writing" and size == 0 and contexts == []
+
+
+# -- coalescing that nobody sees ---------------------------------------------
+
+
+def test_pieces_written_by_one_entry_arrive_in_order(loop, run, kind):
+    async def main():
+        protocol = Events()
+        transport, peer = await connect(protocol, kind)
+        expected = b""
+        for number in range(50):
+            for piece in (b"head%d" % number, b"b" * number * 50, b"tail"):
+                transport.write(piece)
+                expected += piece
+            if number % 4 == 0:
+                transport.writelines([b"x", b"y" * 900])
+                expected += b"x" + b"y" * 900
+            if number % 3 == 0:
+                await asyncio.sleep(0)
+        transport.close()
+        assert await receive_all(peer) == expected
+        await protocol.lost
+        peer.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda transport: transport.get_write_buffer_size(),
+        lambda transport: transport.get_extra_info("socket"),
+        lambda transport: transport._sock,
+        lambda transport: repr(transport),
+        lambda transport: transport.set_write_buffer_limits(5),
+        lambda transport: transport.write_eof(),
+        lambda transport: transport.close(),
+        lambda transport: transport.abort(),
+        lambda transport: transport._make_empty_waiter(),
+    ],
+)
+def test_whoever_looks_finds_the_data_sent(loop, run, look):
+    async def main():
+        protocol = Events()
+        transport, peer = await connect(protocol)
+        transport.write(b"sent")
+        look(transport)
+        peer.setblocking(False)
+        assert peer.recv(10) == b"sent"
+        transport._reset_empty_waiter()
+        transport.abort()
+        await protocol.lost
+        peer.close()
+
+    run(main())
+
+
+def test_data_is_sent_when_the_callback_returns(loop, run):
+    """Sleeping in the callback that wrote is the one way to see that it was not sent at once."""
+
+    async def main():
+        protocol = Events()
+        transport, peer = await connect(protocol)
+        peer.setblocking(False)
+        seen = []
+        loop.call_soon(transport.write, b"from a callback")
+        loop.call_soon(lambda: seen.append(peer.recv(100)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        loop.call_later(0, transport.write, b"from a timer")
+        await asyncio.sleep(0.001)
+        seen.append(peer.recv(100))
+        loop.call_soon_threadsafe(transport.write, b"from outside")
+        await asyncio.sleep(0.001)
+        seen.append(peer.recv(100))
+        assert seen == [b"from a callback", b"from a timer", b"from outside"]
+        transport.write(b"the last")
+        loop.stop()
+        await asyncio.sleep(0)
+        transport.abort()
+        await protocol.lost
+        return peer
+
+    task = loop.create_task(main())
+    loop.run_forever()
+    peer = run(task)
+    assert peer.recv(100) == b"the last"
+    peer.close()
+
+
+def test_writing_while_the_loop_does_not_run(loop, run):
+    protocol_made = []
+
+    async def main():
+        protocol_made.append(Events())
+        return await connect(protocol_made[0])
+
+    transport, peer = run(main())
+    transport.write(b"at once")
+    peer.setblocking(False)
+    assert peer.recv(100) == b"at once"
+    transport.close()
+    run(protocol_made[0].lost)
+    peer.close()
+
+
+def test_several_transports_are_flushed_in_the_order_of_their_writes():
+    async def main():
+        log = []
+        made = []
+        for name in "abc":
+            ours, peer = raw_pair()
+            peer.setblocking(False)
+            writer, reader = Events(), Events()
+            reader.did = lambda event, *args, name=name: log.append((name, event, *args))
+            await connect(writer, sockets=(ours, peer))
+            await connect(reader, sockets=(peer, ours))
+            made.append(writer)
+        for index in (1, 0, 2, 1):
+            made[index].transport.write(b"%d" % index)
+        await asyncio.sleep(0.005)
+        for writer in made:
+            writer.transport.close()
+        await until(lambda: sum(entry[1] == "connection_lost" for entry in log) == 3)
+        await asyncio.sleep(0)
+        return [entry[0] for entry in log if entry[1] == "data_received"][:3]
+
+    order, contexts = same_on_both(on_loop(main))
+    assert contexts == [] and sorted(order) == ["a", "b", "c"]
+
+
+def test_a_large_write_does_not_wait(loop, run):
+    async def main():
+        protocol = Events()
+        transport, peer = await connect(protocol)
+        transport.write(BIG)
+        peer.setblocking(False)
+        assert len(peer.recv(100)) == 100
+        transport.abort()
+        await protocol.lost
+        peer.close()
+
+    run(main())
+
+
+# -- programs that replace or wrap -------------------------------------------
+
+
+def test_methods_can_be_replaced_on_an_instance(loop, run):
+    async def main():
+        protocol = Events()
+        transport, peer = await connect(protocol)
+        for name in ("write", "writelines", "close", "pause_reading", "get_extra_info"):
+            setattr(transport, name, mock.Mock(return_value=name))
+            assert getattr(transport, name)(b"x") == name
+            delattr(transport, name)
+        with mock.patch.object(transport, "write") as write:
+            transport.write(b"mocked")
+        write.assert_called_once_with(b"mocked")
+        transport.write(b"real")
+        transport.close()
+        assert peer.recv(100) == b"real"
+        await protocol.lost
+        peer.close()
+
+    run(main())
+
+
+# -- contexts ----------------------------------------------------------------
+
+where = contextvars.ContextVar("where", default="nowhere")
+
+
+def test_the_contexts_of_protocol_callbacks():
+    async def main():
+        log = []
+
+        def note(self, *args):
+            name = self.log[-1] if isinstance(self.log[-1], str) else self.log[-1][0]
+            log.append((name, where.get()))
+            where.set(f"after {len(log)}")
+
+        names = "connection_made", "data_received", "eof_received", "connection_lost"
+        names += "pause_writing", "resume_writing"
+        protocol = Events(**dict.fromkeys(names, note))
+        where.set("making")
+        transport, peer = await connect(protocol)
+        peer.setblocking(False)
+        small_buffers(transport.get_extra_info("socket"), peer)
+        for _ in range(2):
+            peer.send(b"x")
+            await asyncio.sleep(0.001)
+        where.set("resuming")
+        transport.pause_reading()
+        transport.resume_reading()
+        peer.send(b"x")
+        await asyncio.sleep(0.001)
+        where.set("writing")
+        transport.write(BIG[:100_000])
+        where.set("reading")
+        received = 0
+        while received < 100_000:
+            received += len(await asyncio.get_running_loop().sock_recv(peer, 100_000))
+        await until(lambda: "resume_writing" in protocol.log)
+        where.set("closing")
+        transport.close()
+        where.set("waiting")
+        await protocol.lost
+        peer.close()
+        return log
+
+    log, contexts = same_on_both(on_loop(main))
+    assert ("resume_writing", "writing") in log or ("resume_writing", "after 5") in log
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_the_context_of_connection_lost_after_a_failed_write(small):
+    async def main():
+        log = []
+        protocol = Events(connection_lost=lambda self, exc: log.append(where.get()))
+        where.set("making")
+        transport, peer = await connect(protocol)
+        transport.pause_reading()
+        peer.close()
+        where.set("writing")
+        transport.write(b"x" if small else BIG)
+        where.set("waiting")
+        await protocol.lost
+        return log
+
+    log, _ = same_on_both(on_loop(main))
+
+
+def test_nothing_of_the_writers_context_is_kept(loop, run):
+    import weakref
+
+    class Value:
+        pass
+
+    async def main():
+        protocol = Events()
+        transport, peer = await connect(protocol)
+        value = Value()
+        gone = weakref.ref(value)
+
+        def write():
+            where.set(value)
+            transport.write(b"x")
+
+        loop.call_soon(write, context=contextvars.Context())
+        del write
+        await asyncio.sleep(0.001)
+        del value
+        return transport, protocol, peer, gone
+
+    transport, protocol, peer, gone = run(main())
+    import gc
+
+    gc.collect()
+    assert gone() is None
+    transport.close()
+    run(protocol.lost)
+    peer.close()
+
+
+def test_writing_is_logged_when_it_fails_in_debug_mode():
+    def scenario(impl):
+        async def main():
+            protocol = Events()
+            transport, peer = await connect(protocol)
+            transport.pause_reading()
+            peer.close()
+            transport.write(b"x")
+            await protocol.lost
+
+        with Logged(logging.DEBUG) as log:
+            impl.run(main(), debug=True)
+        return [
+            (record.levelno, record.getMessage().split(": ")[-1], record.exc_info[0])
+            for record in log.records
+            if record.exc_info
+        ]
+
+    assert same_on_both(scenario) == [
+        (logging.DEBUG, "Fatal write error on socket transport", BrokenPipeError)
+    ]
