@@ -4,20 +4,13 @@
 
 #include "hotloop.h"
 #include "spare.h"
+#include "writequeue.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-/* Chunks of bytes on their way to the kernel, first in first out. */
-typedef struct {
-    PyObject **chunks; /* owned bytes objects, chunks[first..end); owned memory, or NULL */
-    uint32_t first, end, capacity;
-    size_t offset; /* how much of the first chunk is sent */
-    size_t size;   /* what is still to send */
-} HLWriteQueue;
 
 struct HLStream {
     PyObject_HEAD

@@ -10,101 +10,17 @@
    first offered to the kernel where it lies. */
 
 #include "stream.h"
-#include <sys/uio.h>
 
 #define HL_FLUSH_SIZE (64 * 1024) /* queued data that is sent at once */
-#define HL_IOVECS 64
 #define HL_DROPPED_WRITES 5 /* asyncio's LOG_THRESHOLD_FOR_CONNLOST_WRITES */
 
-/* ---- The queue ---- */
-
-static int
-make_room(HLWriteQueue *queue)
-{
-    uint32_t length = queue->end - queue->first;
-    if (queue->first > 0 && length < queue->capacity / 2) {
-        memmove(queue->chunks, queue->chunks + queue->first, length * sizeof(PyObject *));
-    }
-    else {
-        uint32_t capacity = queue->capacity > 0 ? queue->capacity * 2 : 4;
-        PyObject **chunks = PyMem_Malloc(capacity * sizeof(PyObject *));
-        if (chunks == NULL) {
-            PyErr_NoMemory();
-            return -1;
-        }
-        if (length > 0) {
-            memcpy(chunks, queue->chunks + queue->first, length * sizeof(PyObject *));
-        }
-        PyMem_Free(queue->chunks);
-        queue->chunks = chunks;
-        queue->capacity = capacity;
-    }
-    queue->first = 0;
-    queue->end = length;
-    return 0;
-}
-
-/* Steals chunk. */
-static int
-append(HLWriteQueue *queue, PyObject *chunk)
-{
-    if (queue->end == queue->capacity && make_room(queue) < 0) {
-        Py_DECREF(chunk);
-        return -1;
-    }
-    queue->chunks[queue->end++] = chunk;
-    queue->size += (size_t)PyBytes_GET_SIZE(chunk);
-    return 0;
-}
-
-/* spare: where to leave a chunk that nobody needs any more, or NULL. */
-static void
-consume(HLWriteQueue *queue, size_t sent, PyObject **spare)
-{
-    queue->size -= sent;
-    sent += queue->offset;
-    while (queue->first < queue->end) {
-        PyObject *chunk = queue->chunks[queue->first];
-        size_t length = (size_t)PyBytes_GET_SIZE(chunk);
-        if (sent < length) {
-            break;
-        }
-        sent -= length;
-        queue->first++;
-        if (spare != NULL) {
-            hl_spare_release(spare, chunk);
-        }
-        else {
-            Py_DECREF(chunk);
-        }
-    }
-    queue->offset = sent;
-    if (queue->first == queue->end) {
-        queue->first = queue->end = 0;
-    }
-}
+/* ---- Sending ---- */
 
 void
 hl_stream_drop_queue(HLStream *self)
 {
-    consume(&self->queue, self->queue.size, NULL);
+    hl_queue_consume(&self->queue, self->queue.size, NULL);
     Py_CLEAR(self->write_context);
-}
-
-/* ---- Sending ---- */
-
-static int
-fill_iovecs(const HLWriteQueue *queue, struct iovec *iovecs)
-{
-    int count = 0;
-    size_t offset = queue->offset;
-    for (uint32_t i = queue->first; i < queue->end && count < HL_IOVECS; i++) {
-        char *data = PyBytes_AS_STRING(queue->chunks[i]);
-        iovecs[count].iov_base = data + offset;
-        iovecs[count++].iov_len = (size_t)PyBytes_GET_SIZE(queue->chunks[i]) - offset;
-        offset = 0;
-    }
-    return count;
 }
 
 static bool
@@ -125,7 +41,7 @@ send_once(HLStream *self, size_t *offered)
     }
     struct iovec iovecs[HL_IOVECS];
     struct msghdr message = {.msg_iov = iovecs};
-    message.msg_iovlen = (size_t)fill_iovecs(queue, iovecs);
+    message.msg_iovlen = (size_t)hl_queue_iovecs(queue, iovecs);
     *offered = 0;
     for (size_t i = 0; i < message.msg_iovlen; i++) {
         *offered += iovecs[i].iov_len;
@@ -147,7 +63,7 @@ send_some(HLStream *self)
             PyErr_SetFromErrno(PyExc_OSError);
             return -1;
         }
-        consume(&self->queue, (size_t)sent, &self->loop->spare);
+        hl_queue_consume(&self->queue, (size_t)sent, &self->loop->spare);
         if ((size_t)sent < offered) {
             return 0;
         }
@@ -527,7 +443,7 @@ enqueue(HLStream *self, PyObject *data)
         Py_DECREF(chunk);
         return 0;
     }
-    return append(&self->queue, chunk);
+    return hl_queue_append(&self->queue, chunk);
 }
 
 static PyObject *
