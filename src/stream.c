@@ -302,6 +302,7 @@ stream_init(HLStream *self, PyObject **values)
                         : &self->fd;
     self->server = not_none(values[5]);
     if (self->server != NULL && attach_to_server(self) < 0) {
+        Py_CLEAR(self->server);
         return -1;
     }
     set_nodelay(self->fd);
@@ -337,6 +338,9 @@ stream_tp_init(PyObject *op, PyObject *args, PyObject *kwargs)
     }
     if (stream_init(self, values) < 0) {
         PyObject *raised = hl_take_exception();
+        if (detach_from_server(self) < 0) {
+            PyErr_WriteUnraisable(op);
+        }
         stream_tp_clear(op); /* the socket stays the caller's */
         hl_give_exception(raised);
         return -1;
