@@ -221,6 +221,25 @@ context_of_writes(const HLStream *self)
     return self->own_context ? self->context : self->write_context;
 }
 
+/* Between entries, or at the start of one. */
+static int
+enter_context(HLLoop *loop, PyObject *context)
+{
+    if (context != NULL) {
+        return hl_context_switch(loop, context);
+    }
+    return hl_blank_enter(loop) != NULL ? 0 : -1;
+}
+
+/* context may be gone: it only tells whether it was the blank one. */
+static void
+leave_context(HLLoop *loop, const PyObject *context)
+{
+    if (context == NULL) {
+        hl_blank_return(loop, NULL);
+    }
+}
+
 /* Remember the context of the write() that runs now: what comes of it later runs in that. */
 static int
 capture_context_of_writes(HLStream *self)
@@ -243,15 +262,16 @@ on_writable(HLLoop *loop, PyObject *op)
     if (!hl_watch_is_set(self->watch, HL_WRITE)) {
         return 0; /* stopped between the poll and now */
     }
-    HLEntered entered;
-    if (hl_context_enter(loop, context_of_writes(self), &entered) < 0) {
+    PyObject *context = context_of_writes(self);
+    if (enter_context(loop, context) < 0) {
         return -1;
     }
     int rc = write_ready(self);
     if (rc < 0) {
         rc = report_callback(loop, self);
     }
-    return hl_context_exit(loop, &entered, NULL) < 0 ? -1 : rc;
+    leave_context(loop, context);
+    return rc;
 }
 
 /* ---- Flushing ---- */
@@ -295,9 +315,9 @@ flush_after_entry(HLLoop *loop, HLStream *self)
     if (sent == 0 && self->queue.size == 0) {
         return 0;
     }
-    HLEntered entered;
     PyObject *failure = hl_take_exception();
-    if (hl_context_enter(loop, context_of_writes(self), &entered) < 0) {
+    PyObject *context = context_of_writes(self);
+    if (enter_context(loop, context) < 0) {
         Py_XDECREF(failure);
         return -1;
     }
@@ -305,7 +325,8 @@ flush_after_entry(HLLoop *loop, HLStream *self)
         hl_give_exception(failure);
     }
     int rc = not_all_sent(self, sent);
-    return hl_context_exit(loop, &entered, NULL) < 0 ? -1 : rc;
+    leave_context(loop, context);
+    return rc;
 }
 
 int

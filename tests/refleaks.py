@@ -1161,6 +1161,191 @@ async def literal_addresses(env):
     await fails(env.loop.getaddrinfo("::1", 80, family=socket.AF_INET), socket.gaierror)
 
 
+# Streams and servers.
+
+
+class Peer(asyncio.Protocol):
+    """A protocol that does what it is told in its callbacks."""
+
+    def __init__(self, env, **hooks):
+        self.hooks, self.lost, self.transport = hooks, env.loop.create_future(), None
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.hooks.get("data", nothing)(self, data)
+
+    def eof_received(self):
+        self.hooks.get("eof", nothing)(self)
+
+    def pause_writing(self):
+        self.hooks.get("pause", nothing)(self)
+
+    def resume_writing(self):
+        self.hooks.get("resume", nothing)(self)
+
+    def connection_lost(self, exc):
+        self.lost.set_result(None)
+        self.hooks.get("lost", nothing)(self)
+
+
+class BufferedPeer(Peer, asyncio.BufferedProtocol):
+    def get_buffer(self, sizehint):
+        self.hooks.get("buffer", nothing)(self)
+        self.memory = bytearray(100)
+        return self.memory
+
+    def buffer_updated(self, count):
+        self.hooks.get("data", nothing)(self, count)
+
+
+async def stream(env, cls=Peer, **hooks):
+    ours, peer = socket.socketpair()
+    ours.setblocking(False)
+    peer.setblocking(False)
+    protocol = cls(env, **hooks)
+    await env.loop.create_connection(lambda: protocol, sock=ours)
+    return protocol, peer
+
+
+async def hang_up(protocol, peer):
+    peer.close()
+    await protocol.lost
+    protocol.transport = None
+
+
+@scenario
+async def stream_that_echoes(env):
+    for cls in Peer, BufferedPeer:
+        protocol, peer = await stream(env, cls, data=lambda self, data: self.transport.write(b"y"))
+        for size in 1, 600, 50:
+            peer.send(bytes(size))
+            while not await env.loop.sock_recv(peer, 1):
+                pass
+        protocol.transport.pause_reading()
+        protocol.transport.resume_reading()
+        await hang_up(protocol, peer)
+
+
+@scenario
+async def stream_that_writes_much(env):
+    protocol, peer = await stream(env)
+    variable.set(object())
+    write = protocol.transport.write
+    for data in b"x", bytearray(600), memoryview(bytes(700)), bytearray(300_000), bytes(400_000):
+        write(data)
+    protocol.transport.writelines([b"a", bytearray(b"b"), b"", memoryview(b"c")])
+    protocol.transport.set_write_buffer_limits(10)
+    protocol.transport.close()
+    while await env.loop.sock_recv(peer, 1 << 20):
+        pass
+    await hang_up(protocol, peer)
+
+
+@scenario
+async def stream_used_wrongly(env):
+    protocol, peer = await stream(env)
+    transport = protocol.transport
+    for call, *args in (
+        (transport.write, "text"),
+        (transport.write,),
+        (transport.writelines, [5]),
+        (transport.writelines, 5),
+        (transport.set_write_buffer_limits, 1, 2),
+        (transport.get_extra_info, []),
+        (transport.__init__, env.loop, peer, protocol),
+    ):
+        try:
+            call(*args)
+        except (TypeError, ValueError):
+            pass
+    transport.write_eof()
+    try:
+        transport.write(b"late")
+    except RuntimeError:
+        pass
+    transport.get_extra_info("socket")
+    repr(transport)
+    transport.set_protocol(protocol)
+    await hang_up(protocol, peer)
+    for _ in range(8):
+        transport.write(b"later")
+
+
+@scenario
+async def stream_aborted(env):
+    protocol, peer = await stream(env)
+    protocol.transport.write(bytes(400_000))
+    protocol.transport.write(b"more")
+    protocol.transport.abort()
+    await hang_up(protocol, peer)
+
+
+@scenario
+async def stream_whose_peer_is_gone(env):
+    protocol, peer = await stream(env)
+    protocol.transport.pause_reading()
+    peer.close()
+    protocol.transport.write(b"to nobody")
+    await hang_up(protocol, peer)
+
+
+@scenario
+async def stream_callbacks_failing(env):
+    for event in "data", "eof", "lost", "pause", "resume", "buffer":
+        cls = BufferedPeer if event == "buffer" else Peer
+        protocol, peer = await stream(env, cls, **{event: fail})
+        peer.send(b"x")
+        protocol.transport.write(bytes(400_000))
+        await asyncio.sleep(0.001)
+        try:
+            while peer.recv(1 << 20):
+                pass
+        except OSError:
+            pass
+        await asyncio.sleep(0.001)
+        await hang_up(protocol, peer)
+
+
+@scenario
+async def stream_closed_behind_its_back(env):
+    protocol, peer = await stream(env)
+    protocol.transport._sock.close()
+    protocol.transport.write(b"x")
+    await hang_up(protocol, peer)
+
+
+@scenario
+async def server_with_clients(env):
+    made = []
+
+    def factory():
+        if len(made) == 1:
+            made.append(None)
+            raise Failure
+        made.append(Peer(env, data=lambda self, data: self.transport.write(data)))
+        return made[-1]
+
+    server = await env.loop.create_server(factory, "127.0.0.1", 0)
+    for _ in range(3):
+        client = Peer(env)
+        await env.loop.create_connection(
+            lambda client=client: client, *server.sockets[0].getsockname()
+        )
+        client.transport.write(b"x" * 600)
+        await asyncio.sleep(0.001)
+        client.transport.close()
+        await client.lost
+        client.transport = None
+    await asyncio.gather(*(each.lost for each in made if each is not None))
+    server.close()
+    await server.wait_closed()
+    for each in made:
+        if each is not None:
+            each.transport = None
+
+
 # Threads.
 
 

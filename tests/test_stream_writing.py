@@ -5,6 +5,7 @@ import contextvars
 import logging
 import mmap
 import socket
+import sys
 import time
 from unittest import mock
 
@@ -564,6 +565,45 @@ def test_the_contexts_of_protocol_callbacks():
 
     log, contexts = same_on_both(on_loop(main))
     assert "resume_writing" in [name for name, _ in log]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 15), reason="new in 3.15")
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_transport_with_a_context_of_its_own(gone):
+    async def main():
+        log = []
+
+        def note(self, *args):
+            log.append(where.get())
+            where.set(f"after {len(log)}")
+
+        def write(self, data):
+            note(self)
+            if gone:
+                peer.close()
+            self.transport.write(BIG[: 10 if gone else len(BIG)])
+
+        names = (
+            "connection_made",
+            "eof_received",
+            "connection_lost",
+            "pause_writing",
+            "resume_writing",
+        )
+        protocol = Events(data_received=write, **dict.fromkeys(names, note))
+        ours, peer = raw_pair()
+        context = contextvars.Context()
+        asyncio.get_running_loop()._make_socket_transport(ours, protocol, context=context)
+        peer.send(b"x")
+        await until(lambda: protocol.data)
+        if not gone:
+            protocol.transport.close()
+            await receive_all(peer)
+        await asyncio.wait_for(protocol.lost, LIMIT)
+        peer.close()
+        return log, context.get(where), protocol.log
+
+    same_on_both(on_loop(main))
 
 
 @pytest.mark.parametrize("small", [True, False])
