@@ -1269,10 +1269,9 @@ async def stream_used_wrongly(env):
     repr(transport)
     transport.set_protocol(protocol)
     await hang_up(protocol, peer)
-    for _ in range(8):
-        transport.write(b"later")
 
 
+@scenario
 @scenario
 async def stream_aborted(env):
     protocol, peer = await stream(env)
@@ -1288,7 +1287,10 @@ async def stream_whose_peer_is_gone(env):
     protocol.transport.pause_reading()
     peer.close()
     protocol.transport.write(b"to nobody")
+    transport = protocol.transport
     await hang_up(protocol, peer)
+    for _ in range(8):
+        transport.write(b"later")
 
 
 @scenario

@@ -28,7 +28,7 @@ async def receive_all(peer):
     return await asyncio.get_running_loop().run_in_executor(None, read_all, peer)
 
 
-def sent_by(write, kind="socketpair"):
+def sent_by(write, kind="socketpair", compare=True):
     """What the peer receives when write(transport) has been called and the transport closed."""
 
     async def main():
@@ -41,7 +41,7 @@ def sent_by(write, kind="socketpair"):
         peer.close()
         return result, received, protocol.log
 
-    return same_on_both(on_loop(main))
+    return same_on_both(on_loop(main)) if compare else on_loop(main)(HOTLOOP)
 
 
 # -- what may be written -----------------------------------------------------
@@ -135,6 +135,9 @@ def test_data_changed_after_the_call_is_sent_as_it_was(size, kind):
 
 # -- writelines --------------------------------------------------------------
 
+# asyncio's own of these versions does not pause the protocol, and waits forever to send empty pieces.
+BROKEN_WRITELINES = (3, 12) <= sys.version_info < (3, 14)
+
 
 @pytest.mark.parametrize(
     "make",
@@ -157,7 +160,7 @@ def test_writelines(make, kind):
     def write(transport):
         assert transport.writelines(make()) is None
 
-    (result, received, log), contexts = sent_by(write, kind)
+    (result, received, log), contexts = sent_by(write, kind, not BROKEN_WRITELINES)
     assert result == ("returned", None) and contexts == []
     lines = make()
     assert received == (b"".join(lines) if lines else b"")
@@ -178,26 +181,27 @@ def test_writelines_with_wrong_types(lines):
 
 
 def test_writelines_with_empty_pieces_among_others():
-    (result, received, _), _ = sent_by(
-        lambda transport: transport.writelines([b"", b"a", b"", bytearray(), b"b", b""])
-    )
+    def write(transport):
+        transport.writelines([b"", b"a", b"", bytearray(), b"b", b""])
+
+    (result, received, _), _ = sent_by(write, compare=not BROKEN_WRITELINES)
     assert received == b"ab"
 
 
-def test_writelines_pauses_as_write_does(loop, run):
+def test_writelines_pauses_as_write_does():
     """cpython#127655."""
 
     async def main():
         protocol = Events()
         transport, peer = await connect(protocol)
         transport.writelines([BIG, BIG])
-        if loop.__class__.__module__ == "hotloop":
-            assert protocol.log == ["connection_made", "pause_writing"]
         transport.abort()
         await protocol.lost
         peer.close()
+        return protocol.log
 
-    run(main())
+    log, _ = on_loop(main)(HOTLOOP)
+    assert log == ["connection_made", "pause_writing", ("connection_lost", None)]
 
 
 def test_lines_changed_after_the_call_are_sent_as_they_were(loop, run):
