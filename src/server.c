@@ -7,6 +7,7 @@
    run out it rests for asyncio's ACCEPT_RETRY_DELAY. */
 
 #include "stream.h"
+#include "address.h"
 
 #define HL_ACCEPTS_PER_TURN 64 /* so that connections get their turn */
 
@@ -25,13 +26,22 @@ typedef struct {
 
 /* ---- One connection ---- */
 
+/* Who connected: getpeername() does not tell any more once the connection was reset. */
+typedef struct {
+    struct sockaddr_storage address;
+    socklen_t length;
+} Peer;
+
 static int
-accept_nonblocking(int fd)
+accept_nonblocking(int fd, Peer *peer)
 {
+    struct sockaddr *address = (struct sockaddr *)&peer->address;
+    peer->address.ss_family = AF_UNSPEC;
+    peer->length = sizeof(peer->address) - 1;
 #ifdef __linux__
-    return accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    return accept4(fd, address, &peer->length, SOCK_NONBLOCK | SOCK_CLOEXEC);
 #else
-    int conn = accept(fd, NULL, NULL);
+    int conn = accept(fd, address, &peer->length);
     if (conn >= 0) {
         fcntl(conn, F_SETFL, fcntl(conn, F_GETFL) | O_NONBLOCK);
         fcntl(conn, F_SETFD, FD_CLOEXEC);
@@ -68,6 +78,24 @@ close_quietly(PyObject *sock)
     return -1;
 }
 
+/* What the transport knows beforehand: the peer's name, or nothing for families of which only
+   the socket module can tell it. */
+static PyObject *
+make_extra(Peer *peer)
+{
+    PyObject *extra = PyDict_New();
+    int family = peer->address.ss_family;
+    if (extra == NULL || (family != AF_INET && family != AF_INET6 && family != AF_UNIX)) {
+        return extra;
+    }
+    PyObject *name = hl_address_object(&peer->address, peer->length);
+    if (name == NULL || PyDict_SetItemString(extra, "peername", name) < 0) {
+        Py_CLEAR(extra);
+    }
+    Py_XDECREF(name);
+    return extra;
+}
+
 /* asyncio says so in debug mode only. */
 static int
 report_failure(HLLoop *loop, PyObject *protocol)
@@ -90,14 +118,15 @@ report_failure(HLLoop *loop, PyObject *protocol)
 }
 
 static PyObject *
-make_transport(HLLoop *loop, Listener *self, PyObject *sock, PyObject *protocol, PyObject *context)
+make_transport(HLLoop *loop, Listener *self, PyObject *sock, PyObject *protocol, PyObject *extra,
+               PyObject *context)
 {
     PyObject *type = PyObject_GetAttr((PyObject *)loop, loop->st->name._socket_transport);
     PyObject *args[7] = {(PyObject *)loop,
                          sock,
                          protocol,
                          Py_None,
-                         Py_None,
+                         extra,
                          self->server,
                          self->own_context ? context : Py_None};
     PyObject *transport = type != NULL ? PyObject_Vectorcall(type, args, 7, NULL) : NULL;
@@ -106,12 +135,13 @@ make_transport(HLLoop *loop, Listener *self, PyObject *sock, PyObject *protocol,
 }
 
 static int
-connect_protocol(HLLoop *loop, Listener *self, PyObject *sock, PyObject *context)
+connect_protocol(HLLoop *loop, Listener *self, PyObject *sock, Peer *peer, PyObject *context)
 {
     PyObject *protocol = PyObject_CallNoArgs(self->protocol_factory);
+    PyObject *extra = protocol != NULL ? make_extra(peer) : NULL;
     PyObject *transport = NULL;
-    if (protocol != NULL) {
-        transport = make_transport(loop, self, sock, protocol, context);
+    if (extra != NULL) {
+        transport = make_transport(loop, self, sock, protocol, extra, context);
     }
     int rc = 0;
     if (transport == NULL) {
@@ -119,6 +149,7 @@ connect_protocol(HLLoop *loop, Listener *self, PyObject *sock, PyObject *context
         rc = report_failure(loop, protocol);
     }
     Py_XDECREF(protocol);
+    Py_XDECREF(extra);
     Py_XDECREF(transport);
     return rc;
 }
@@ -140,7 +171,7 @@ log_connection(HLLoop *loop, Listener *self, PyObject *sock)
 }
 
 static int
-begin_connection(HLLoop *loop, Listener *self, int conn)
+begin_connection(HLLoop *loop, Listener *self, int conn, Peer *peer)
 {
     PyObject *sock = make_socket(loop, self, conn);
     if (sock == NULL) {
@@ -153,7 +184,7 @@ begin_connection(HLLoop *loop, Listener *self, int conn)
         && hl_context_enter(loop, context, &entered) == 0) {
         rc = loop->debug ? log_connection(loop, self, sock) : 0;
         if (rc == 0) {
-            rc = connect_protocol(loop, self, sock, context);
+            rc = connect_protocol(loop, self, sock, peer, context);
         }
         if (hl_context_exit(loop, &entered, NULL) < 0) {
             rc = -1;
@@ -207,7 +238,8 @@ on_acceptable(HLLoop *loop, PyObject *op)
         return 0; /* closed between the poll and now */
     }
     for (int i = 0; i < self->accepts && hl_watch_waiting(loop, fd, HL_READ) == op; i++) {
-        int conn = accept_nonblocking(fd);
+        Peer peer;
+        int conn = accept_nonblocking(fd, &peer);
         if (conn < 0 && errno == ECONNABORTED) {
             continue;
         }
@@ -219,7 +251,7 @@ on_acceptable(HLLoop *loop, PyObject *op)
             PyErr_SetFromErrno(PyExc_OSError);
             return is_out_of_resources(error) ? rest(loop, self, fd) : -1;
         }
-        if (begin_connection(loop, self, conn) < 0) {
+        if (begin_connection(loop, self, conn, &peer) < 0) {
             return -1;
         }
     }

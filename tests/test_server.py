@@ -127,11 +127,15 @@ def test_connections_reset_before_they_are_accepted(loop, run):
     async def main():
         made = []
         async with serving(collecting(made)) as (_, where):
+            names = set()
             for client in await reach(where, 20):
+                names.add(client.getsockname())
                 reset(client)
             (client,) = await reach(where)
+            names.add(client.getsockname())
             client.send(b"still there")
             await until(lambda: any(each.data == b"still there" for each in made))
+            assert {each.transport.get_extra_info("peername") for each in made} == names
             await over(made, [client])
 
     run(main())
