@@ -17,6 +17,7 @@ from support import (
     collect,
     open_descriptors,
     outcome,
+    resident_bytes,
     same_on_both,
     until,
 )
@@ -525,8 +526,12 @@ def test_writing_to_a_socket_closed_behind_our_back():
 CONNECTIONS = int(os.environ.get("HOTLOOP_CONNECTIONS", 2000 // PATIENCE))
 
 
-def test_connections_leave_nothing_behind(run, loop):
+@pytest.mark.parametrize("tls", [False, True])
+def test_connections_leave_nothing_behind(run, loop, tls, request):
     """Objects, descriptors and memory over many connections, all of their ends."""
+    server_tls = request.getfixturevalue("server_tls") if tls else None
+    client_tls = request.getfixturevalue("client_tls") if tls else None
+    name = {"server_hostname": "localhost"} if tls else {}
 
     async def burst(count):
         server_side = []
@@ -535,11 +540,13 @@ def test_connections_leave_nothing_behind(run, loop):
             server_side.append(Events(data_received=lambda self, data: self.transport.write(data)))
             return server_side[-1]
 
-        server = await loop.create_server(serve, "127.0.0.1", 0)
+        server = await loop.create_server(serve, "127.0.0.1", 0, ssl=server_tls)
         where = server.sockets[0].getsockname()
         for number in range(count):
             protocol = Events()
-            transport, _ = await loop.create_connection(lambda p=protocol: p, *where)
+            transport, _ = await loop.create_connection(
+                lambda p=protocol: p, *where, ssl=client_tls, **name
+            )
             transport.write(b"x" * (number % 2000 + 1))
             if number % 4 == 0:
                 await asyncio.sleep(0)
@@ -548,20 +555,24 @@ def test_connections_leave_nothing_behind(run, loop):
             else:
                 transport.close()
             await protocol.lost
-        await until(lambda: all(each.lost.done() for each in server_side))
         server.close()
-        await server.wait_closed()
+        await until(lambda: len(open_descriptors()) <= descriptors)
+        return server
 
     def measured():
         collect()
-        return len(gc.get_objects()), len(open_descriptors())
+        return len(gc.get_objects()), len(open_descriptors()), resident_bytes()
 
-    run(burst(50))
+    run(asyncio.sleep(0.001))
+    descriptors = len(open_descriptors())
+    count = CONNECTIONS // (20 if tls else 4)
+    run(burst(count))
     before = measured()
-    run(burst(CONNECTIONS // 4))
-    objects, descriptors = measured()
-    assert descriptors == before[1]
-    assert objects - before[0] < 50
+    run(burst(count))
+    after = measured()
+    assert after[1] == before[1]
+    assert after[0] - before[0] < 50
+    assert after[2] - before[2] < 8_000_000 * PATIENCE
 
 
 def test_a_thousand_idle_connections(loop, run):
