@@ -1254,7 +1254,6 @@ async def stream_used_wrongly(env):
         (transport.writelines, 5),
         (transport.set_write_buffer_limits, 1, 2),
         (transport.get_extra_info, []),
-        (transport.__init__, env.loop, peer, protocol),
     ):
         try:
             call(*args)
