@@ -184,9 +184,8 @@ run_ready(HLLoop *loop)
             hl_context_leave_now(loop);
         }
         hl_loop_release_entry(&entry);
-        if (loop->unflushed != NULL) {
-            hl_context_leave(loop);
-            rc = hl_loop_flush(loop) < 0 ? -1 : rc;
+        if (loop->unflushed != NULL && hl_loop_flush(loop) < 0) {
+            rc = -1;
         }
     }
     return rc;
