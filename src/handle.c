@@ -76,6 +76,12 @@ handle_set_args(HLHandle *h, PyObject *const *args, Py_ssize_t nargs)
 PyObject *
 hl_handle_context(HLHandle *h)
 {
+    if (h->context == NULL && hl_is_loop(h->st, h->loop)) {
+        HLContexts *contexts = &((HLLoop *)h->loop)->contexts;
+        if (contexts->borrower == hl_handle_object(h)) {
+            h->context = Py_XNewRef(contexts->blank); /* it is being run in it */
+        }
+    }
     if (h->context == NULL) {
         h->context = PyContext_New();
     }
@@ -285,7 +291,9 @@ handle_call_on_loop(HLHandle *h, HLLoop *loop)
     PyObject *result = NULL;
     if (h->context == NULL) {
         if (hl_blank_enter(loop) != NULL) {
+            loop->contexts.borrower = hl_handle_object(h);
             result = handle_call(h);
+            loop->contexts.borrower = NULL;
             hl_blank_return(loop, &h->context);
         }
         return result;

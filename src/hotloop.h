@@ -113,6 +113,7 @@ typedef struct {
     PyObject *entered; /* owned, or NULL: the context that the last entry ran in, not left yet */
     PyObject *blank;   /* owned, or NULL: an empty context nobody else refers to */
     Py_ssize_t blank_references; /* how many references to it there are while it is entered */
+    PyObject *borrower;          /* borrowed: the handle that runs in the blank one now */
 } HLContexts;
 
 /* Methods that a subclass or a test has put its own in place of. */

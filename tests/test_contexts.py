@@ -95,6 +95,31 @@ def test_a_token_works_in_a_later_step_of_its_task_only(loop, run_in):
     run_in(main)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Handle.get_context is new in 3.12")
+@pytest.mark.parametrize("first", ["get", "set"])
+def test_a_running_handle_shows_the_context_it_runs_in(loop, run_in, first):
+    seen = []
+
+    def callback():
+        if first == "set":
+            VAR.set("callback")
+        context = handles[0].get_context()
+        VAR.set("callback")
+        seen.append(context.get(VAR))
+        seen.append(context is handles[0].get_context())
+
+    async def main():
+        handles.append(asyncio.get_running_loop().call_soon(callback))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        seen.append(handles[0].get_context().get(VAR))
+        seen.append(VAR.get() != "callback")
+
+    handles = []
+    run_in(main)
+    assert seen == ["callback", True, "callback", True]
+
+
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="Task.get_context is new in 3.12")
 def test_get_context_is_the_context_of_every_step(loop, run_in):
     async def child():
