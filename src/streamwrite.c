@@ -332,7 +332,7 @@ flush_after_entry(HLLoop *loop, HLStream *self)
 int
 hl_loop_flush(HLLoop *loop)
 {
-    PyObject *pending = hl_take_exception();
+    PyObject *pending = PyErr_Occurred() ? hl_take_exception() : NULL;
     int rc = 0;
     while (loop->unflushed != NULL) {
         HLStream *self = loop->unflushed;

@@ -185,6 +185,8 @@ class Unmade:
 @pytest.mark.parametrize("debug", [False, True])
 @pytest.mark.parametrize("kind", ["raises", "is cancelled", "returns rubbish"])
 def test_a_protocol_factory_that_fails(kind, debug):
+    if kind == "returns rubbish" and sys.version_info[:2] == (3, 12):
+        pytest.skip("asyncio 3.12's Server waits for ever for a transport that was never made")
     def scenario(impl):
         made = []
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -195,10 +196,13 @@ def test_acting_in_flow_control_methods(event, action):
 # -- random programs ---------------------------------------------------------
 
 SIZES = st.integers(1, 20_000)
+# asyncio's writelines() does not call pause_writing() on 3.12.1 and 3.13.0 (cpython#127655).
+PAUSES_IN_WRITELINES = sys.version_info < (3, 12) or sys.version_info >= (3, 14)
+WRITES = st.tuples(st.just("write"), SIZES)
 STEPS = st.one_of(
-    st.tuples(st.just("write"), SIZES),
-    st.tuples(st.just("write"), SIZES),
-    st.tuples(st.just("writelines"), st.lists(SIZES, max_size=4)),
+    WRITES,
+    WRITES,
+    st.tuples(st.just("writelines"), st.lists(SIZES, max_size=4)) if PAUSES_IN_WRITELINES else WRITES,
     st.tuples(st.just("limits"), st.integers(0, 30_000), st.integers(0, 30_000)),
     st.tuples(st.just("peer reads"), SIZES),
     st.tuples(st.just("peer reads"), st.just(1 << 20)),

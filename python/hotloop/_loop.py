@@ -34,6 +34,7 @@ class EventLoop(_core.Loop, SocketCalls, asyncio.SelectorEventLoop):
         super().close()
 
     async def _shutdown_default_executor_in_time(self, timeout=None):
+        """Wait for the default executor's threads for up to timeout seconds. See asyncio."""
         self._executor_shutdown_called = True
         executor = self._default_executor
         if executor is None:
