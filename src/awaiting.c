@@ -200,9 +200,7 @@ iterator_tp_dealloc(PyObject *self)
     AwaitIterator *it = (AwaitIterator *)self;
     PyObject_GC_UnTrack(self);
     Py_CLEAR(it->future);
-    HLFreeList *list = &it->st->free_iterators;
-    if (list->length < HL_FREE_MAX) {
-        list->objects[list->length++] = self;
+    if (hl_free_list_keep(&it->st->free_iterators, self)) {
         return;
     }
     PyTypeObject *type = Py_TYPE(self);

@@ -156,9 +156,7 @@ call_tp_dealloc(PyObject *self)
 {
     PyObject_GC_UnTrack(self);
     call_tp_clear(self);
-    HLFreeList *list = &((HLCall *)self)->st->free_calls;
-    if (list->length < HL_FREE_MAX) {
-        list->objects[list->length++] = self;
+    if (hl_free_list_keep(&((HLCall *)self)->st->free_calls, self)) {
         return;
     }
     PyTypeObject *type = Py_TYPE(self);

@@ -220,8 +220,7 @@ handle_free(PyObject *self)
         HLFreeList *list = type == st->HandleType        ? &st->free_handles
                            : type == st->TimerHandleType ? &st->free_timer_handles
                                                          : NULL;
-        if (list != NULL && list->length < HL_FREE_MAX) {
-            list->objects[list->length++] = self;
+        if (list != NULL && hl_free_list_keep(list, self)) {
             return;
         }
     }
@@ -246,12 +245,7 @@ hl_handle_recycle(PyObject *self)
         return false;
     }
     handle_tp_clear(self);
-    HLFreeList *list = &st->free_handles;
-    if (list->length >= HL_FREE_MAX) {
-        return false;
-    }
-    list->objects[list->length++] = self;
-    return true;
+    return hl_free_list_keep(&st->free_handles, self);
 }
 #endif
 

@@ -487,8 +487,7 @@ wait_tp_dealloc(PyObject *self)
     PyObject_GC_UnTrack(self);
     wait_tp_clear(self);
     Py_CLEAR(((SocketWait *)self)->call.loop);
-    if (list->length < HL_FREE_MAX) {
-        list->objects[list->length++] = self;
+    if (hl_free_list_keep(list, self)) {
         return;
     }
     PyObject_GC_Del(self);

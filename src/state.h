@@ -5,6 +5,7 @@
 
 #include <Python.h>
 #include <stdbool.h>
+#include <stdbool.h>
 
 /* Interned names, as X(identifier): hl_name->identifier is the string "identifier". */
 #define HL_NAMES(X)                                                                              \
@@ -89,6 +90,17 @@ typedef struct {
     PyObject *objects[HL_FREE_MAX];
     int length;
 } HLFreeList;
+
+/* Put a dead object there; false if the list is full. */
+static inline bool
+hl_free_list_keep(HLFreeList *list, PyObject *self)
+{
+    if (list->length >= HL_FREE_MAX) {
+        return false;
+    }
+    list->objects[list->length++] = self;
+    return true;
+}
 
 /* Where a stock Task keeps what an outside debugger reads (see introspect.c). */
 typedef struct {
