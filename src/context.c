@@ -118,27 +118,10 @@ hl_contexts_pop(HLLoop *loop, HLContexts outer)
 }
 
 int
-hl_context_enter(HLLoop *loop, PyObject *context, HLEntered *entered)
+hl_context_enter(HLLoop *loop, PyObject *context)
 {
-    entered->blank = context == NULL;
-    entered->outer = hl_contexts_push(loop);
-    if (entered->outer.entered != entered->outer.blank) {
-        loop->contexts.blank = entered->outer.blank; /* nobody is in it */
-        entered->outer.blank = NULL;
+    if (context != NULL) {
+        return hl_context_switch(loop, context);
     }
-    if (entered->blank ? hl_blank_enter(loop) == NULL : hl_context_switch(loop, context) < 0) {
-        hl_contexts_pop(loop, entered->outer);
-        return -1;
-    }
-    return 0;
-}
-
-int
-hl_context_exit(HLLoop *loop, HLEntered *entered, PyObject **keep)
-{
-    if (entered->blank) {
-        hl_blank_return(loop, keep);
-    }
-    hl_contexts_pop(loop, entered->outer);
-    return 0;
+    return hl_blank_enter(loop) != NULL ? 0 : -1;
 }

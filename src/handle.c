@@ -377,14 +377,21 @@ hl_handle_run(PyObject *self, HLLoop *loop)
     return handle_run_in_context(self, loop);
 }
 
+PyObject *
+hl_handle_new_done(HLLoop *loop, PyObject *callback, PyObject *future, PyObject *context)
+{
+    PyObject *own = context != NULL ? Py_NewRef(context) : PyContext_New();
+    PyObject *handle = own != NULL ? hl_handle_new(loop, callback, &future, 1, own) : NULL;
+    Py_XDECREF(own);
+    return handle;
+}
+
 /* The handle that asyncio would have made exists only where somebody sees it. */
 static int
 report_done_failure(HLLoop *loop, PyObject *callback, PyObject *future, PyObject *kept)
 {
     PyObject *raised = hl_take_exception();
-    PyObject *context = kept != NULL ? Py_NewRef(kept) : PyContext_New();
-    PyObject *handle = context != NULL ? hl_handle_new(loop, callback, &future, 1, context) : NULL;
-    Py_XDECREF(context);
+    PyObject *handle = hl_handle_new_done(loop, callback, future, kept);
     if (handle == NULL) {
         Py_DECREF(raised);
         return -1;

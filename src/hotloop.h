@@ -272,6 +272,9 @@ int hl_handle_run(PyObject *self, HLLoop *loop);
 int hl_handle_run_done(HLLoop *loop, PyObject *callback, PyObject *future);
 /* The callback raised what is set: tell the exception handler.  -1 if it was a fatal exception. */
 int hl_handle_report_failure(PyObject *self);
+/* The handle that asyncio would have made for that; context NULL means an empty one. */
+PyObject *hl_handle_new_done(HLLoop *loop, PyObject *callback, PyObject *future,
+                             PyObject *context);
 int hl_handle_cancel(PyObject *self);
 /* Fill in a handle for any loop; context NULL means a copy of the current one. */
 int hl_handle_fill(HLState *st, PyObject *self, PyObject *loop, PyObject *callback,
@@ -318,17 +321,11 @@ hl_context_leave(HLLoop *loop)
    unless it has one. */
 PyObject *hl_blank_enter(HLLoop *loop);
 void hl_blank_return(HLLoop *loop, PyObject **keep);
-/* Around what may run inside an entry and has contexts of its own: a run of the loop, a protocol. */
+/* Around what may run inside an entry and has contexts of its own: a run of the loop. */
 HLContexts hl_contexts_push(HLLoop *loop);
 void hl_contexts_pop(HLLoop *loop, HLContexts outer);
-/* Run what follows in context, or in an empty one for NULL; then leave it again.  What became of
-   an empty context goes to *keep (may be NULL).  An exception that is set stays set. */
-typedef struct {
-    HLContexts outer;
-    bool blank;
-} HLEntered;
-int hl_context_enter(HLLoop *loop, PyObject *context, HLEntered *entered);
-int hl_context_exit(HLLoop *loop, HLEntered *entered, PyObject **keep);
+/* hl_context_switch(), or hl_blank_enter() for NULL: then hl_blank_return() is due as well. */
+int hl_context_enter(HLLoop *loop, PyObject *context);
 
 /* ---- From future.c, callbacks.c and awaiting.c ---- */
 

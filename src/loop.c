@@ -223,10 +223,8 @@ show_done_callback(HLLoop *loop, HLEntry *entry)
     if (hl_entry_kind(entry) != HL_RUN_DONE) {
         return 0;
     }
-    PyObject *context = PyContext_New();
     PyObject *callback = hl_entry_object(entry), *future = entry->arg;
-    PyObject *handle = context != NULL ? hl_handle_new(loop, callback, &future, 1, context) : NULL;
-    Py_XDECREF(context);
+    PyObject *handle = hl_handle_new_done(loop, callback, future, NULL);
     if (handle == NULL) {
         return -1;
     }

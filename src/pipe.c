@@ -70,14 +70,14 @@ hl_pipe_on_ready(HLPipe *self, HLLoop *loop, HLSide side, int (*on_ready)(HLPipe
     if (self->loop != loop || hl_watch_waiting(loop, self->fd, side) != (PyObject *)self) {
         return 0; /* stopped between the poll and now */
     }
-    if (*context != NULL) {
-        return hl_context_switch(loop, *context) < 0 ? -1 : on_ready(self, loop);
-    }
-    if (hl_blank_enter(loop) == NULL) {
+    bool blank = *context == NULL;
+    if (hl_context_enter(loop, *context) < 0) {
         return -1;
     }
     int rc = on_ready(self, loop);
-    hl_blank_return(loop, context);
+    if (blank) {
+        hl_blank_return(loop, context);
+    }
     return rc;
 }
 

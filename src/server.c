@@ -178,17 +178,16 @@ begin_connection(HLLoop *loop, Listener *self, int conn, Peer *peer)
         return report_failure(loop, NULL);
     }
     PyObject *context = self->context != NULL ? PyContext_Copy(self->context) : NULL;
-    HLEntered entered;
     int rc = -1;
-    if ((self->context == NULL || context != NULL)
-        && hl_context_enter(loop, context, &entered) == 0) {
+    if ((self->context == NULL || context != NULL) && hl_context_enter(loop, context) == 0) {
         rc = loop->debug ? log_connection(loop, self, sock) : 0;
         if (rc == 0) {
             rc = connect_protocol(loop, self, sock, peer, context);
         }
-        if (hl_context_exit(loop, &entered, NULL) < 0) {
-            rc = -1;
+        if (context == NULL) {
+            hl_blank_return(loop, NULL);
         }
+        hl_context_leave(loop);
     }
     Py_XDECREF(context);
     Py_DECREF(sock);

@@ -204,14 +204,14 @@ on_readable(HLLoop *loop, PyObject *op)
     if (!hl_watch_is_set(self->watch, HL_READ)) {
         return 0; /* stopped between the poll and now */
     }
-    if (self->context != NULL) {
-        return hl_context_switch(loop, self->context) < 0 ? -1 : read_ready(loop, self);
-    }
-    if (hl_blank_enter(loop) == NULL) {
+    bool blank = self->context == NULL;
+    if (hl_context_enter(loop, self->context) < 0) {
         return -1;
     }
     int rc = read_ready(loop, self);
-    hl_blank_return(loop, &self->context);
+    if (blank) {
+        hl_blank_return(loop, &self->context);
+    }
     return rc;
 }
 

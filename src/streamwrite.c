@@ -221,25 +221,6 @@ context_of_writes(const HLStream *self)
     return self->own_context ? self->context : self->write_context;
 }
 
-/* Between entries, or at the start of one. */
-static int
-enter_context(HLLoop *loop, PyObject *context)
-{
-    if (context != NULL) {
-        return hl_context_switch(loop, context);
-    }
-    return hl_blank_enter(loop) != NULL ? 0 : -1;
-}
-
-/* context may be gone: it only tells whether it was the blank one. */
-static void
-leave_context(HLLoop *loop, const PyObject *context)
-{
-    if (context == NULL) {
-        hl_blank_return(loop, NULL);
-    }
-}
-
 /* Remember the context of the write() that runs now: what comes of it later runs in that. */
 static int
 capture_context_of_writes(HLStream *self)
@@ -263,14 +244,17 @@ on_writable(HLLoop *loop, PyObject *op)
         return 0; /* stopped between the poll and now */
     }
     PyObject *context = context_of_writes(self);
-    if (enter_context(loop, context) < 0) {
+    bool blank = context == NULL;
+    if (hl_context_enter(loop, context) < 0) {
         return -1;
     }
     int rc = write_ready(self);
     if (rc < 0) {
         rc = report_callback(loop, self);
     }
-    leave_context(loop, context);
+    if (blank) {
+        hl_blank_return(loop, NULL);
+    }
     return rc;
 }
 
@@ -317,7 +301,8 @@ flush_after_entry(HLLoop *loop, HLStream *self)
     }
     PyObject *failure = hl_take_exception();
     PyObject *context = context_of_writes(self);
-    if (enter_context(loop, context) < 0) {
+    bool blank = context == NULL;
+    if (hl_context_enter(loop, context) < 0) {
         Py_XDECREF(failure);
         return -1;
     }
@@ -325,7 +310,9 @@ flush_after_entry(HLLoop *loop, HLStream *self)
         hl_give_exception(failure);
     }
     int rc = not_all_sent(self, sent);
-    leave_context(loop, context);
+    if (blank) {
+        hl_blank_return(loop, NULL);
+    }
     return rc;
 }
 
