@@ -72,15 +72,8 @@ iterator_next(PyObject *self)
     if (outcome != PYGEN_RETURN) {
         return result;
     }
-    if (PyTuple_Check(result) || PyExceptionInstance_Check(result)) {
-        PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, result);
-        if (stop != NULL) {
-            PyErr_SetObject(PyExc_StopIteration, stop);
-            Py_DECREF(stop);
-        }
-    }
-    else if (result != Py_None) {
-        PyErr_SetObject(PyExc_StopIteration, result);
+    if (result != Py_None) {
+        hl_set_stop_value(result);
     }
     Py_DECREF(result);
     return NULL;

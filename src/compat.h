@@ -60,6 +60,20 @@ hl_current_context(void)
     return PyThreadState_Get()->context;
 }
 
+/* Call a built-in function that nobody but the standard library wrote.  The checks that
+   PyObject_Vectorcall makes of the caller and of the result are half of what a small one costs. */
+static inline PyObject *
+hl_call_builtin(PyObject *function, PyObject *const *args, Py_ssize_t nargs)
+{
+    typedef PyObject *(*Direct)(PyObject *, PyObject *const *, Py_ssize_t, PyObject *);
+    if (!PyCFunction_CheckExact(function)
+        || PyCFunction_GET_FLAGS(function) != (METH_FASTCALL | METH_KEYWORDS)) {
+        return PyObject_Vectorcall(function, args, nargs, NULL);
+    }
+    Direct direct = (Direct)(void (*)(void))PyCFunction_GET_FUNCTION(function);
+    return direct(PyCFunction_GET_SELF(function), args, nargs, NULL);
+}
+
 /* Bring an object of a free list back to life with one reference.  Its type kept the
    reference that the object holds on it. */
 static inline void
@@ -95,6 +109,20 @@ hl_is_finalizing(void)
 #else
     return _Py_IsFinalizing();
 #endif
+}
+
+/* Set StopIteration(value) as an await of a result does, in half the time of PyErr_SetObject. */
+static inline void
+hl_set_stop_value(PyObject *value)
+{
+    PyTypeObject *type = (PyTypeObject *)PyExc_StopIteration;
+    PyObject *args = PyTuple_Pack(1, value);
+    PyObject *exc = args != NULL ? type->tp_new(type, args, NULL) : NULL;
+    Py_XDECREF(args);
+    if (exc != NULL) {
+        Py_XSETREF(((PyStopIterationObject *)exc)->value, Py_NewRef(value));
+        hl_give_exception(exc);
+    }
 }
 
 /* The value of the StopIteration that is set, or of none at all.  Returns 0 with a new

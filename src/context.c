@@ -34,16 +34,25 @@ hl_capture_context(PyObject **context)
     return *context != NULL ? 0 : -1;
 }
 
-void
-hl_context_leave_now(HLLoop *loop)
+static void
+leave(HLLoop *loop)
 {
-    PyObject *raised = hl_take_exception();
     PyObject *context = loop->contexts.entered;
+    if (context == NULL) {
+        return;
+    }
     loop->contexts.entered = NULL;
     if (PyContext_Exit(context) < 0) {
         PyErr_WriteUnraisable((PyObject *)loop);
     }
     Py_DECREF(context);
+}
+
+void
+hl_context_leave_now(HLLoop *loop)
+{
+    PyObject *raised = hl_take_exception();
+    leave(loop);
     hl_give_exception(raised);
 }
 
@@ -53,7 +62,7 @@ hl_context_switch(HLLoop *loop, PyObject *context)
     if (loop->contexts.entered == context) {
         return 0;
     }
-    hl_context_leave(loop);
+    leave(loop);
     if (PyContext_Enter(context) < 0) {
         return -1;
     }
@@ -68,7 +77,7 @@ hl_blank_enter(HLLoop *loop)
     if (contexts->blank != NULL && contexts->entered == contexts->blank) {
         return contexts->blank;
     }
-    hl_context_leave(loop);
+    leave(loop);
     if (contexts->blank == NULL) {
         contexts->blank = PyContext_New();
     }

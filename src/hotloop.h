@@ -154,6 +154,7 @@ struct HLLoop {
     uv_poll_t near_poll;  /* a timerfd for the others, Linux only */
     int near_fd;          /* -1 where there is none */
     double near_armed;    /* the deadline near_fd is set to, or 0 */
+    double near_early;    /* the last deadline that a long wait ended a little before */
     uv_poll_t wake_poll;  /* an eventfd in place of async, where that is slow */
     int wake_fd;          /* -1 where there is none */
     atomic_int sleeping;  /* in the poll, or about to be */

@@ -19,7 +19,7 @@ hl_task_register(PyObject *self)
     HLTask *t = hl_task(self);
     HLState *st = t->future.st;
     if (st->registry == NULL || t->registration != NULL) {
-        PyObject *done = PyObject_CallOneArg(st->register_task, self);
+        PyObject *done = hl_call_builtin(st->register_task, &self, 1);
         Py_XDECREF(done);
         return done != NULL ? 0 : -1;
     }
@@ -44,7 +44,7 @@ leave_registry(HLTask *t, PyObject *self)
     if (st->registry != NULL || t->future.state == HL_PENDING) {
         return 0; /* the stock dealloc takes a pending task out of the linked list */
     }
-    PyObject *done = PyObject_CallOneArg(st->unregister_task, self);
+    PyObject *done = hl_call_builtin(st->unregister_task, &self, 1);
     Py_XDECREF(done);
     return done != NULL ? 0 : -1;
 }
@@ -111,7 +111,8 @@ hl_task_show_name(PyObject *self)
 static bool
 is_ours(HLState *st, PyObject *fut)
 {
-    return PyObject_TypeCheck(fut, st->FutureType) || PyObject_TypeCheck(fut, st->TaskType);
+    return Py_IS_TYPE(fut, st->TaskType) || PyObject_TypeCheck(fut, st->FutureType)
+           || PyObject_TypeCheck(fut, st->TaskType);
 }
 
 /* With one waiter the field is that waiter; asyncio's own functions turn it into a set and

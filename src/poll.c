@@ -26,7 +26,8 @@
 #define HL_CALIBRATION_NS 1000000     /* how far apart the clocks are compared, at least */
 #define HL_NEAR_SECONDS 0.020
 #define HL_DEEP_SLEEP_SECONDS 0.003   /* a processor that idles longer than this ... */
-#define HL_WAKE_UP_SECONDS 0.000250   /* ... takes up to this long to wake */
+#define HL_WAKE_UP_SECONDS 0.000250   /* ... takes up to this long to wake, */
+#define HL_SPIN_SECONDS 0.000040      /* and finds its caches cold */
 #define HL_FAR_LIMIT 86400.0
 #define HL_UV_ASYNC_WITHOUT_SPINNING 0x012D00
 #define HL_HAND_OVER_NS 200000 /* how long a thread that wants the GIL may take to wake */
@@ -111,7 +112,8 @@ open_near_timer(HLLoop *loop)
 
 /* Returns -1, without exception, where there is no timerfd to be had.
 
-   A long wait ends a little too early: what remains is then a short wait, which is exact. */
+   A long wait ends a little too early: what remains is then a short wait, which is exact, and the
+   last of that is spent awake. */
 static int
 arm_near_timer(HLLoop *loop, double deadline, double delay)
 {
@@ -123,6 +125,10 @@ arm_near_timer(HLLoop *loop, double deadline, double delay)
     }
     if (delay > HL_DEEP_SLEEP_SECONDS) {
         delay -= HL_WAKE_UP_SECONDS;
+        loop->near_early = deadline;
+    }
+    else if (loop->near_early == deadline) {
+        delay -= HL_SPIN_SECONDS;
     }
     int64_t at = hl_monotonic_ns() + (int64_t)ceil(delay * 1e9);
     struct itimerspec spec = {{0, 0}, {at / 1000000000, at % 1000000000}};
@@ -156,8 +162,8 @@ arm_timers(HLLoop *loop, bool *due)
         return -1;
     }
     double delay = deadline - now;
-    if (!(delay > 0.0)) {
-        *due = true;
+    if (!(delay > 0.0) || (delay <= HL_SPIN_SECONDS && deadline == loop->near_early)) {
+        *due = true; /* or so soon that it is not worth going to sleep again */
         return 0;
     }
     if (delay <= HL_NEAR_SECONDS && arm_near_timer(loop, deadline, delay) == 0) {

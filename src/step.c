@@ -38,7 +38,7 @@ hl_loop_set_current_task(HLLoop *loop, PyObject *task)
     int rc;
 #if PY_VERSION_HEX >= 0x030E0000
     PyObject *args[2] = {(PyObject *)loop, task != NULL ? task : Py_None};
-    PyObject *previous = PyObject_Vectorcall(st->swap_current_task, args, 2, NULL);
+    PyObject *previous = hl_call_builtin(st->swap_current_task, args, 2);
     rc = previous != NULL ? 0 : -1;
     loop->current_task = rc == 0 ? task : NULL;
     Py_XDECREF(previous);
