@@ -437,6 +437,19 @@ hl_loop_call_inherited(HLLoop *loop, const char *name, PyObject *const *args, Py
     return result;
 }
 
+/* Begin a new task: in the next turn, or, if it is to be eager and the loop runs, at once. */
+static int
+start_task(HLLoop *loop, PyObject *task, bool eager)
+{
+    if (eager && loop->thread_id != 0) {
+        return hl_task_start_eagerly(task);
+    }
+    if (hl_task_register(task) < 0) {
+        return -1;
+    }
+    return hl_ready_push(&loop->ready, task, NULL, HL_STEP_TASK);
+}
+
 /* Task(coro, loop=self, **keywords), for what the short way does not do. */
 static PyObject *
 create_task_by_type(HLLoop *loop, PyObject *coro, PyObject *name, PyObject *context,
@@ -469,13 +482,15 @@ static PyObject *
 loop_create_task(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     HLLoop *loop = (HLLoop *)self;
-    if (loop->task_factory != NULL) { /* how it is called differs by version */
+    HLState *st = loop->st;
+    bool eager = loop->task_factory != NULL && loop->task_factory == st->eager_task_factory
+                 && st->create_task_takes_kwargs; /* before, a name was set after the start */
+    if (loop->task_factory != NULL && !eager) {   /* how it is called differs by version */
         return hl_loop_call_inherited(loop, "create_task", args, nargs, kwnames);
     }
     PyObject *values[4] = {NULL};
-    const HLParameters *parameters = loop->st->create_task_takes_kwargs
-                                         ? &create_task_eager_parameters
-                                         : &create_task_parameters;
+    const HLParameters *parameters = st->create_task_takes_kwargs ? &create_task_eager_parameters
+                                                                  : &create_task_parameters;
     if (kwnames == NULL && nargs == 1) {
         values[0] = args[0];
     }
@@ -485,11 +500,14 @@ loop_create_task(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObje
     if (hl_loop_check_closed(loop) < 0) {
         return NULL;
     }
-    if (values[3] != NULL || !hl_loop_is_plain(loop)) {
+    if (values[3] == NULL && eager) {
+        values[3] = Py_True;
+    }
+    if ((values[3] != NULL && !PyBool_Check(values[3])) || !hl_loop_is_plain(loop)) {
         return create_task_by_type(loop, values[0], values[1], values[2], values[3]);
     }
     PyObject *task = hl_task_new(loop, values[0], values[1], values[2]);
-    if (task != NULL && hl_ready_push(&loop->ready, task, NULL, HL_STEP_TASK) < 0) {
+    if (task != NULL && start_task(loop, task, values[3] == Py_True) < 0) {
         Py_CLEAR(task);
     }
     return task;

@@ -78,7 +78,8 @@ typedef struct {
     X(current_tasks, "_asyncio", "_current_tasks")                /* a dict until 3.13 */        \
     X(scheduled_tasks, "_asyncio", "_scheduled_tasks")            /* a WeakSet since 3.12 */     \
     X(all_tasks_weakset, "_asyncio", "_all_tasks")                /* the same in 3.11 */         \
-    X(register_eager_task, "_asyncio", "_register_eager_task")    /* since 3.12 */               \
+    X(eager_task_factory, "asyncio", "eager_task_factory")        /* since 3.12 */               \
+    X(register_eager_task, "_asyncio", "_register_eager_task")    /* the same */                 \
     X(unregister_eager_task, "_asyncio", "_unregister_eager_task")                               \
     X(add_to_awaited_by, "_asyncio", "future_add_to_awaited_by")  /* since 3.14 */               \
     X(discard_from_awaited_by, "_asyncio", "future_discard_from_awaited_by")

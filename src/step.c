@@ -496,13 +496,13 @@ static PyObject *
 swap_current(HLState *st, PyObject *loop, PyObject *task)
 {
     PyObject *args[2] = {loop, task};
-    return PyObject_Vectorcall(st->swap_current_task, args, 2, NULL);
+    return hl_call_builtin(st->swap_current_task, args, 2);
 }
 
 static int
 call_one(PyObject *function, PyObject *arg)
 {
-    PyObject *result = PyObject_CallOneArg(function, arg);
+    PyObject *result = hl_call_builtin(function, &arg, 1);
     Py_XDECREF(result);
     return result != NULL ? 0 : -1;
 }

@@ -109,8 +109,7 @@ hl_task_new(HLLoop *loop, PyObject *coro, PyObject *name, PyObject *context)
     t->log_destroy_pending = false;
     t->future.loop = Py_NewRef((PyObject *)loop);
     if ((loop->debug && hl_capture_stack(st, t->future.loop, &t->future.source_traceback) < 0)
-        || task_fill(self, coro, name) < 0 || set_context(t, context) < 0
-        || hl_task_register(self) < 0) {
+        || task_fill(self, coro, name) < 0 || set_context(t, context) < 0) {
         t->log_destroy_pending = false;
         Py_CLEAR(self);
     }

@@ -204,6 +204,81 @@ def test_the_eager_task_factory_makes_eager_tasks(impl, loop):
 
 
 @eager_only
+def test_what_eager_tasks_of_the_factory_see(loop):
+    """Name, current task, context, exception, and a start outside of the running loop."""
+    log = []
+
+    async def see(value):
+        task = asyncio.current_task()
+        log.append((task.get_coro() is not None, variable.get(), task in asyncio.all_tasks()))
+        variable.set(value)
+        await asyncio.sleep(0)
+        log.append((variable.get(), asyncio.current_task() is task))
+        raise LookupError(value)
+
+    async def main():
+        variable.set("main")
+        context = contextvars.copy_context()
+        context.run(variable.set, "own")
+        plain = asyncio.create_task(see("plain"))
+        with_context = asyncio.create_task(see("context"), context=context, name="named")
+        log.append((variable.get(), with_context.get_name(), asyncio.current_task().get_name()))
+        log.extend(await asyncio.gather(plain, with_context, return_exceptions=True))
+        log.append(context[variable])
+
+    loop.set_task_factory(asyncio.eager_task_factory)
+    assert loop.get_task_factory() is asyncio.eager_task_factory
+    outer = loop.create_task(main(), name="outer")
+    assert not log
+    loop.run_until_complete(outer)
+    assert [repr(entry) for entry in log] == [
+        "(True, 'main', True)",
+        "(True, 'own', True)",
+        "('main', 'named', 'outer')",
+        "('plain', True)",
+        "('context', True)",
+        "LookupError('plain')",
+        "LookupError('context')",
+        "'context'",
+    ]
+
+
+@eager_only
+def test_errors_of_the_eager_task_factory(loop):
+    loop.set_task_factory(asyncio.eager_task_factory)
+
+    async def main():
+        with pytest.raises(TypeError, match="a coroutine was expected, got 1"):
+            loop.create_task(1)
+        with pytest.raises(TypeError):
+            loop.create_task()
+        task = asyncio.create_task(fail())
+        assert task.done()
+        with pytest.raises(LookupError):
+            task.result()
+
+    async def fail():
+        raise LookupError
+
+    loop.run_until_complete(main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="create_task(**kwargs) is new in 3.14")
+def test_the_loops_own_tasks_come_from_the_eager_task_factory(impl, loop):
+    loop.set_task_factory(asyncio.eager_task_factory)
+
+    async def main():
+        task = asyncio.create_task(nothing(), name="named")
+        assert type(task) is (impl.Task if impl.name != "asyncio" else asyncio.Task)
+        assert task.done() and task.get_name() == "named"
+        late = asyncio.create_task(nothing(), eager_start=False)
+        assert not late.done()
+        await late
+
+    loop.run_until_complete(main())
+
+
+@eager_only
 def test_an_eager_task_factory_for_tasks_of_our_own(Task, mixed_loop):
     mixed_loop.set_task_factory(asyncio.create_eager_task_factory(Task))
     log = []
