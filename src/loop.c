@@ -444,24 +444,30 @@ hl_type_add_methods(PyTypeObject *type, PyMethodDef *methods)
     return 0;
 }
 
-/* Give a subtype of Loop descriptors of its own for what is hot: the interpreter calls a method
-   without detours only if its descriptor is of the very type of the object. */
+/* Give a subtype of Loop or Stream descriptors of its own for what is hot: the interpreter calls
+   a method without detours only if its descriptor is of the very type of the object. */
 static PyObject *
-own_methods(PyObject *module, PyObject *type)
+own_methods(PyObject *module, PyObject *op)
 {
     HLState *st = PyModule_GetState(module);
-    if (!PyType_Check(type) || !PyType_IsSubtype((PyTypeObject *)type, st->LoopType)) {
-        PyErr_SetString(PyExc_TypeError, "a subtype of Loop was expected");
-        return NULL;
+    PyTypeObject *type = (PyTypeObject *)op;
+    int rc = -1;
+    if (PyType_Check(op) && PyType_IsSubtype(type, st->LoopType)) {
+        rc = hl_type_add_methods(type, hl_schedule_methods);
     }
-    return hl_type_add_methods((PyTypeObject *)type, hl_schedule_methods) < 0 ? NULL
-                                                                              : Py_NewRef(Py_None);
+    else if (PyType_Check(op) && PyType_IsSubtype(type, st->StreamType)) {
+        rc = hl_stream_add_methods(type);
+    }
+    else {
+        PyErr_SetString(PyExc_TypeError, "a subtype of Loop or Stream was expected");
+    }
+    return rc < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyMethodDef module_methods[] = {
     {"_own_methods", own_methods, METH_O,
      "_own_methods($module, type, /)\n--\n\n"
-     "Give a subtype of Loop method descriptors of its own."},
+     "Give a subtype of Loop or Stream method descriptors of its own."},
     {NULL, NULL, 0, NULL},
 };
 
