@@ -473,8 +473,6 @@ void hl_wakeup_close(HLLoop *loop);
 /* ---- From stream.c, streamwrite.c and server.c; more in stream.h ---- */
 
 int hl_stream_setup(PyObject *module, HLState *st);
-/* Give Stream, or a subtype, method descriptors of its own. */
-int hl_stream_add_methods(PyTypeObject *type);
 int hl_server_setup(PyObject *module, HLState *st);
 /* Send what transports have queued since the last call. */
 int hl_loop_flush(HLLoop *loop);

@@ -613,6 +613,7 @@ static PyType_Slot stream_slots[] = {
     {Py_tp_clear, stream_tp_clear},
     {Py_tp_finalize, stream_tp_finalize},
     {Py_tp_dealloc, stream_tp_dealloc},
+    {Py_tp_methods, stream_methods},
     {Py_tp_getset, stream_getset},
     {0, NULL},
 };
@@ -626,16 +627,6 @@ static PyType_Spec stream_spec = {
 };
 
 int
-hl_stream_add_methods(PyTypeObject *type)
-{
-    return hl_type_add_methods(type, stream_methods) < 0
-                   || hl_type_add_methods(type, hl_stream_read_methods) < 0
-                   || hl_type_add_methods(type, hl_stream_write_methods) < 0
-               ? -1
-               : 0;
-}
-
-int
 hl_stream_setup(PyObject *module, HLState *st)
 {
     PyTypeObject *base = (PyTypeObject *)st->StockTransport;
@@ -646,7 +637,8 @@ hl_stream_setup(PyObject *module, HLState *st)
     PyTypeObject *type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &stream_spec,
                                                                   st->StockTransport);
     st->StreamType = type;
-    if (type == NULL || hl_stream_add_methods(type) < 0) {
+    if (type == NULL || hl_type_add_methods(type, hl_stream_read_methods) < 0
+        || hl_type_add_methods(type, hl_stream_write_methods) < 0) {
         return -1;
     }
     return PyModule_AddType(module, type);
