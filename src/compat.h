@@ -4,6 +4,7 @@
 #define HL_COMPAT_H
 
 #include <Python.h>
+#include <stdbool.h>
 #include <structmember.h>
 #include <uv.h>
 
@@ -81,6 +82,24 @@ hl_revive(PyObject *op)
 {
     _Py_NewReference(op);
 }
+
+#if PY_VERSION_HEX >= 0x030D0000
+static inline int
+hl_note_attribute(PyObject *Py_UNUSED(value), void *found)
+{
+    *(bool *)found = true;
+    return 1;
+}
+
+/* Did anybody set attributes of an object whose dict the interpreter manages? */
+static inline bool
+hl_has_attributes(PyObject *object)
+{
+    bool found = false;
+    PyObject_VisitManagedDict(object, hl_note_attribute, &found);
+    return found;
+}
+#endif
 
 /* Documented, for all its name.  *bytes becomes NULL with MemoryError set if it fails. */
 static inline void

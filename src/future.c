@@ -518,6 +518,32 @@ hl_future_finalize(PyObject *self)
     hl_give_exception(pending);
 }
 
+#if PY_VERSION_HEX >= 0x030D0000
+/* From 3.13 on, to clear the attributes of an object, even if it has none, spoils it: the
+   interpreter then finds no method of it by its inline caches.  So nothing but what introspect.c
+   puts into the stock fields is cleared, and what has attributes is not kept. */
+static bool
+clear_stock_fields(PyObject *self)
+{
+    if (hl_has_attributes(self)) {
+        return false;
+    }
+    if (hl_future(self)->is_task) {
+        hl_task_show_coro(self);
+        hl_task_show_name(self);
+    }
+    return true;
+}
+#else
+static bool
+clear_stock_fields(PyObject *self)
+{
+    HLState *st = hl_future(self)->st;
+    ((PyTypeObject *)(hl_future(self)->is_task ? st->StockTask : st->StockFuture))->tp_clear(self);
+    return true;
+}
+#endif
+
 bool
 hl_future_keep(PyObject *self, HLFreeList *list, void (*clear_payload)(PyObject *))
 {
@@ -531,9 +557,8 @@ hl_future_keep(PyObject *self, HLFreeList *list, void (*clear_payload)(PyObject 
     }
     PyObject_ClearWeakRefs(self);
     clear_payload(self);
-    ((PyTypeObject *)(f->is_task ? st->StockTask : st->StockFuture))->tp_clear(self);
-    if (list->length >= HL_FREE_MAX) {
-        return false; /* filled by what this one kept alive */
+    if (!clear_stock_fields(self) || list->length >= HL_FREE_MAX) {
+        return false; /* the list was filled by what this one kept alive */
     }
     f->state = HL_PENDING;
     f->blocking = false;

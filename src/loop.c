@@ -444,24 +444,46 @@ hl_type_add_methods(PyTypeObject *type, PyMethodDef *methods)
     return 0;
 }
 
-/* Give a subtype of Loop descriptors of its own for what is hot: the interpreter calls a method
-   without detours only if its descriptor is of the very type of the object. */
+/* Give type a descriptor of its own for a method that it inherits. */
+static int
+own_method(PyTypeObject *type, PyObject *name, PyObject *inherited)
+{
+    PyObject *found = PyObject_GetAttr((PyObject *)type, name);
+    Py_XDECREF(found);
+    if (found != inherited) {
+        return found != NULL ? 0 : -1; /* overridden */
+    }
+    PyObject *own = PyDescr_NewMethod(type, ((PyMethodDescrObject *)inherited)->d_method);
+    int rc = own != NULL ? PyObject_SetAttr((PyObject *)type, name, own) : -1;
+    Py_XDECREF(own);
+    return rc;
+}
+
+/* For a type in Python whose base is one of ours: the interpreter calls a method in C without
+   detours only if its descriptor is of the very type of the object. */
 static PyObject *
 own_methods(PyObject *module, PyObject *type)
 {
-    HLState *st = PyModule_GetState(module);
-    if (!PyType_Check(type) || !PyType_IsSubtype((PyTypeObject *)type, st->LoopType)) {
-        PyErr_SetString(PyExc_TypeError, "a subtype of Loop was expected");
+    PyTypeObject *base = PyType_Check(type) ? ((PyTypeObject *)type)->tp_base : NULL;
+    if (base == NULL || PyType_GetModule(base) != module) {
+        PyErr_SetString(PyExc_TypeError, "a type derived from one in C was expected");
         return NULL;
     }
-    return hl_type_add_methods((PyTypeObject *)type, hl_schedule_methods) < 0 ? NULL
-                                                                              : Py_NewRef(Py_None);
+    PyObject *name, *descriptor;
+    Py_ssize_t position = 0;
+    while (PyDict_Next(base->tp_dict, &position, &name, &descriptor)) {
+        if (Py_IS_TYPE(descriptor, &PyMethodDescr_Type)
+            && own_method((PyTypeObject *)type, name, descriptor) < 0) {
+            return NULL;
+        }
+    }
+    Py_RETURN_NONE;
 }
 
 static PyMethodDef module_methods[] = {
     {"_own_methods", own_methods, METH_O,
      "_own_methods($module, type, /)\n--\n\n"
-     "Give a subtype of Loop method descriptors of its own."},
+     "Give a type derived from one in C method descriptors of its own."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -484,7 +484,7 @@ static PyObject *
 stream_write(PyObject *op, PyObject *data)
 {
     HLStream *self = (HLStream *)op;
-    if (!PyBytes_Check(data) && !PyByteArray_Check(data) && !PyMemoryView_Check(data)) {
+    if (!PyBytes_Check(data) && !PyMemoryView_Check(data) && !PyByteArray_Check(data)) {
         return refuse_data(self, data);
     }
     if (check_writable(self, "write", "write") < 0) {

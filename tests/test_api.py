@@ -7,9 +7,11 @@ import pathlib
 import re
 import subprocess
 import sys
+import types
 
 import hotloop
 import pytest
+from hotloop import _core, _pipes, _transports
 from support import ROOT, clean_environment, run_command
 
 PACKAGE = pathlib.Path(hotloop.__file__).parent
@@ -412,3 +414,26 @@ def test_the_module_can_be_run():
         env=clean_environment(),
     )
     assert (result.returncode, result.stdout, result.stderr) == (0, "['-c', 'a', 'b']\n", "")
+
+
+@pytest.mark.parametrize(
+    "ours",
+    [
+        hotloop.EventLoop,
+        _transports.SocketTransport,
+        _pipes.ReadPipeTransport,
+        _pipes.WritePipeTransport,
+    ],
+)
+def test_methods_in_c_belong_to_the_very_type(ours):
+    # The interpreter's specialised calls of C methods want that.
+    methods = [getattr(ours, name) for name in dir(ours)]
+    methods = [method for method in methods if isinstance(method, types.MethodDescriptorType)]
+    assert {method.__objclass__ for method in methods} <= {ours, object}
+    assert len(methods) > 10
+
+
+@pytest.mark.parametrize("other", [object, int, type("Derived", (dict,), {}), 3, None])
+def test_only_types_derived_from_ours_get_methods_of_their_own(other):
+    with pytest.raises(TypeError, match="derived from one in C"):
+        _core._own_methods(other)

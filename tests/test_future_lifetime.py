@@ -360,3 +360,12 @@ def test_a_future_may_outlive_its_loop_and_report_then(Future, mixture, logged):
     del future
     collect()
     assert any("Future exception was never retrieved" in message for message in logged.messages())
+
+
+def test_no_attribute_outlives_its_future(loop):
+    for _ in range(3):
+        future = loop.create_future()
+        assert not hasattr(future, "mark")
+        future.mark = future.other = object()
+        future.set_result(None)
+        del future

@@ -455,3 +455,12 @@ def test_two_steps_of_one_coroutine_at_once_are_an_error_of_the_coroutine():
         return outcome(first.result), outcome(second.result)
 
     on_each(scenario)
+
+
+def test_no_attribute_outlives_its_task(loop):
+    for _ in range(3):
+        task = loop.create_task(asyncio.sleep(0))
+        assert not hasattr(task, "mark")
+        task.mark = task.other = object()
+        loop.run_until_complete(task)
+        del task

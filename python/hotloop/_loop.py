@@ -11,12 +11,13 @@ import socket
 import sys
 import threading
 import warnings
-from asyncio import constants, sslproto
+from asyncio import constants
 
 from . import _core
 from ._pipes import ReadPipeTransport, WritePipeTransport
 from ._resolve import answers_at_once
 from ._sock import SocketCalls
+from ._tls import make_protocol as make_tls_protocol
 from ._transports import SocketTransport
 
 
@@ -91,7 +92,7 @@ class EventLoop(_core.Loop, SocketCalls, asyncio.SelectorEventLoop):
         **timeouts,
     ):
         self._refuse_second_transport(rawsock)
-        tls = sslproto.SSLProtocol(
+        tls = make_tls_protocol(
             self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
         )
         SocketTransport(self, rawsock, tls, None, extra, server, context)

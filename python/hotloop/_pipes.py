@@ -52,3 +52,7 @@ class WritePipeTransport(_Reports, _core.WritePipe):
 
     def _is_common(self, exc):
         return isinstance(exc, OSError)
+
+
+_core._own_methods(ReadPipeTransport)
+_core._own_methods(WritePipeTransport)

@@ -86,3 +86,6 @@ class SocketTransport(_core.Stream):
 
     def _reset_empty_waiter(self):
         self._empty_waiter = None
+
+
+_core._own_methods(SocketTransport)
