@@ -1229,6 +1229,17 @@ async def stream_that_echoes(env):
 
 
 @scenario
+async def recycled_with_attributes(env):
+    for _ in range(2):
+        future = env.loop.create_future()
+        future.attribute = object()
+        future.other = weakref.ref(future)
+        task = env.loop.create_task(asyncio.sleep(0))
+        task.attribute = future
+        await task
+
+
+@scenario
 async def stream_that_writes_much(env):
     protocol, peer = await stream(env)
     variable.set(object())
