@@ -77,14 +77,17 @@ def time_limit():
 
 @pytest.fixture(autouse=True)
 def asyncio_log(request):
-    """What asyncio logged. A test that does not ask for it must not cause any error or warning."""
+    """What asyncio logged. A test that does not ask for it must not cause any error or warning, but
+    that a callback took 0.1 seconds in debug mode, which tells of the machine's load only."""
     asked_for = "logged" in request.fixturenames
     with Logged(logging.WARNING) as log:
         yield log
         if not asked_for:
             gc.collect()
     if not asked_for:
-        assert log.messages() == []
+        assert [
+            message for message in log.messages() if not message.startswith("Executing ")
+        ] == []
 
 
 @pytest.fixture
