@@ -11,9 +11,9 @@ import socket
 import sys
 import threading
 import warnings
-from asyncio import constants
+from asyncio import constants, tasks
 
-from . import _core
+from . import _core, _process
 from ._pipes import ReadPipeTransport, WritePipeTransport
 from ._resolve import answers_at_once
 from ._sock import SocketCalls
@@ -149,6 +149,32 @@ class EventLoop(_core.Loop, SocketCalls, asyncio.SelectorEventLoop):
 
     def _make_write_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
         return WritePipeTransport(self, pipe, protocol, waiter, extra)
+
+    async def _make_subprocess_transport(
+        self, protocol, args, shell, stdin, stdout, stderr, bufsize, extra=None, **kwargs
+    ):
+        if not _process.are_watched(self):
+            return await super()._make_subprocess_transport(
+                protocol, args, shell, stdin, stdout, stderr, bufsize, extra, **kwargs
+            )
+        waiter = self.create_future()
+        transport = _process.ProcessTransport(
+            self, protocol, args, shell, stdin, stdout, stderr, bufsize, waiter, extra, **kwargs
+        )
+        try:
+            _process.watch(self, transport)
+        except BaseException:
+            transport.close()
+            raise
+        try:
+            await waiter
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:
+            transport.close()
+            await tasks.shield(transport._wait())
+            raise
+        return transport
 
     # asyncio wakes itself through a pair of sockets; the core does it with uv_async_t, and with a
     # pipe for signals.
