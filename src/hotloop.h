@@ -13,6 +13,7 @@
 #include "state.h"
 #include "ticks.h"
 #include "timerheap.h"
+#include "workqueue.h"
 
 typedef struct HLWatch HLWatch;
 typedef struct HLStream HLStream;
@@ -87,19 +88,12 @@ typedef struct {
     bool raised;
 } HLCall;
 
-typedef struct HLWorker HLWorker;
-
 typedef struct {
     PyObject_HEAD
-    HLState *st;     /* borrowed */
-    PyObject *start; /* owned: start(pool) starts a thread that calls pool.work() */
-    HLCall *first;   /* owned: the queue, linked through HLCall.link */
-    HLCall *last;    /* borrowed */
-    Py_ssize_t queued;
-    HLWorker *idle; /* borrowed: the workers that wait, the last to become idle first */
-    int idle_count;
-    int coming;  /* workers that were started or woken and do not have the GIL yet */
-    int workers; /* how many there are */
+    HLState *st;       /* borrowed */
+    PyObject *start;   /* owned: start(pool) starts a thread that calls pool.work() */
+    HLWorkQueue queue; /* owns its calls, which lie in it by HLCall.link */
+    int workers;       /* how many there are */
     int max_workers;
     atomic_int wanting;  /* workers that wait for the GIL to begin a call */
     const char *refusal; /* why there are no new calls, or NULL */

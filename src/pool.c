@@ -8,7 +8,7 @@
    order of the queue, and a fork finds no lock held.  Workers are woken one at a time: who takes
    a call wakes the next one if more calls wait, before it begins, since it may block.  That a
    woken worker is still on its way (coming) is known, and so a burst of short calls wakes
-   one more thread, not all of them.
+   one more thread, not all of them.  (Queue and waking are in workqueue.h.)
 
    A call's result is sent to the loop after the GIL was let go of, where nothing else is to do:
    a loop woken earlier would only wait for the GIL.  The worker counts as idle by then, so
@@ -21,77 +21,18 @@
 #include "hotloop.h"
 #include <unistd.h>
 
-struct HLWorker {
-    uv_sem_t wake;  /* posted by whoever takes the worker off the idle list */
-    HLWorker *next; /* borrowed: the idle list */
-};
-
-/* ---- The queue ---- */
-
+/* The queue's links are calls'. */
 static HLCall *
-next_call(HLCall *call)
+call_of(HLInboxLink *link)
 {
-    return (HLCall *)call->link.next;
-}
-
-/* Steals call. */
-static void
-put_call(HLPool *pool, HLCall *call)
-{
-    call->link.next = 0;
-    if (pool->last != NULL) {
-        pool->last->link.next = (uintptr_t)call;
-    }
-    else {
-        pool->first = call;
-    }
-    pool->last = call;
-    pool->queued++;
+    return link != NULL ? (HLCall *)((char *)link - offsetof(HLCall, link)) : NULL;
 }
 
 /* The caller takes over the reference; NULL if there is none. */
 static HLCall *
 take_call(HLPool *pool)
 {
-    HLCall *call = pool->first;
-    if (call != NULL) {
-        pool->first = next_call(call);
-        if (pool->first == NULL) {
-            pool->last = NULL;
-        }
-        pool->queued--;
-    }
-    return call;
-}
-
-/* ---- Waking ---- */
-
-static void
-wake_idle(HLPool *pool)
-{
-    HLWorker *worker = pool->idle;
-    pool->idle = worker->next;
-    pool->idle_count--;
-    pool->coming++;
-    uv_sem_post(&worker->wake);
-}
-
-/* See that somebody comes for the first call. */
-static void
-wake_next(HLPool *pool)
-{
-    if (pool->first != NULL && pool->coming == 0 && pool->idle != NULL) {
-        wake_idle(pool);
-    }
-}
-
-/* A worker that was started or woken has the GIL now. */
-static void
-arrive(HLPool *pool)
-{
-    if (pool->coming > 0) { /* start() may have failed after it had started the thread */
-        pool->coming--;
-    }
+    return call_of(hl_work_take(&pool->queue));
 }
 
 static const char after_shutdown[] = "cannot schedule new futures after shutdown";
@@ -113,15 +54,15 @@ hl_pool_prepare(HLPool *pool)
     if (check_open(pool) < 0) {
         return -1;
     }
-    if (pool->queued < pool->idle_count + pool->coming || pool->workers >= pool->max_workers) {
+    if (!hl_work_needs_worker(&pool->queue) || pool->workers >= pool->max_workers) {
         return 0;
     }
     pool->workers++;
-    pool->coming++;
+    pool->queue.coming++;
     PyObject *started = PyObject_CallOneArg(pool->start, (PyObject *)pool);
     if (started == NULL) {
         pool->workers--;
-        arrive(pool);
+        hl_worker_arrive(&pool->queue);
         return -1;
     }
     Py_DECREF(started);
@@ -136,8 +77,8 @@ hl_pool_submit(HLPool *pool, PyObject *future, PyObject *func, PyObject *const *
     if (call == NULL) {
         return -1;
     }
-    put_call(pool, call);
-    wake_next(pool);
+    hl_work_put(&pool->queue, &call->link);
+    hl_worker_wake_next(&pool->queue);
     return 0;
 }
 
@@ -179,15 +120,14 @@ static void
 wait_idle(HLPool *pool, HLWorker *worker, HLCall *finished)
 {
     HLLoop *loop = finished != NULL ? hl_call_begin_delivery(finished) : NULL;
-    if (pool->first != NULL || pool->refusal != NULL) { /* to drop a call may run Python code */
+    if (pool->queue.first != NULL
+        || pool->refusal != NULL) { /* to drop a call may run Python code */
         if (loop != NULL) {
             hl_call_send(loop, finished);
         }
         return;
     }
-    worker->next = pool->idle;
-    pool->idle = worker;
-    pool->idle_count++;
+    hl_worker_rest(&pool->queue, worker);
     PyThreadState *state = PyEval_SaveThread();
     if (loop != NULL) {
         hl_call_send(loop, finished);
@@ -196,7 +136,7 @@ wait_idle(HLPool *pool, HLWorker *worker, HLCall *finished)
     atomic_fetch_add(&pool->wanting, 1);
     PyEval_RestoreThread(state);
     atomic_fetch_sub(&pool->wanting, 1);
-    arrive(pool);
+    hl_worker_arrive(&pool->queue);
 }
 
 /* Take calls until the pool has ended, or until this turns out to be a forked child: its queue
@@ -204,17 +144,17 @@ wait_idle(HLPool *pool, HLWorker *worker, HLCall *finished)
 static void
 work(HLPool *pool, HLWorker *worker)
 {
-    while (pool->refusal == NULL || pool->first != NULL) {
+    while (pool->refusal == NULL || pool->queue.first != NULL) {
         HLCall *call = take_call(pool);
         if (call != NULL) {
-            wake_next(pool);
+            hl_worker_wake_next(&pool->queue);
             hl_call_run(call);
             if (pool->pid != getpid()) {
                 Py_DECREF(call);
                 return;
             }
         }
-        if (pool->first == NULL) {
+        if (pool->queue.first == NULL) {
             wait_idle(pool, worker, call);
         }
         else {
@@ -228,7 +168,7 @@ static PyObject *
 pool_work(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     HLPool *pool = (HLPool *)self;
-    arrive(pool);
+    hl_worker_arrive(&pool->queue);
     HLWorker *worker = worker_new();
     if (worker == NULL) {
         pool->workers--;
@@ -259,8 +199,8 @@ pool_stop(PyObject *self, PyObject *exiting)
     if (pool->refusal == NULL) {
         pool->refusal = exiting == Py_True ? after_exit : after_shutdown;
     }
-    while (pool->idle != NULL) {
-        wake_idle(pool);
+    while (pool->queue.idle != NULL) {
+        hl_worker_wake(&pool->queue);
     }
     Py_RETURN_NONE;
 }
@@ -292,7 +232,7 @@ pool_cancel_queued(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 pool_qsize(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return PyLong_FromSsize_t(((HLPool *)self)->queued);
+    return PyLong_FromSsize_t(((HLPool *)self)->queue.queued);
 }
 
 /* ---- Life ---- */
@@ -327,8 +267,8 @@ pool_tp_traverse(PyObject *self, visitproc visit, void *arg)
     HLPool *pool = (HLPool *)self;
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(pool->start);
-    for (HLCall *call = pool->first; call != NULL; call = next_call(call)) {
-        Py_VISIT(call);
+    for (HLInboxLink *link = pool->queue.first; link != NULL; link = hl_work_next(link)) {
+        Py_VISIT(call_of(link));
     }
     return 0;
 }

@@ -1100,21 +1100,23 @@ def test_the_pool_by_itself():
     collect()
 
 
-# -- the inbox, for the thread sanitizer ----------------------------------------------
+# -- the inbox and the queue, for the thread sanitizer --------------------------------
 
-HARNESS = ROOT / "tests" / "harness" / "inbox.c"
+HARNESS = ROOT / "tests" / "harness"
 
 
 @pytest.mark.skipif(
     SANITIZED or not (ROOT / "src" / "inbox.h").exists(), reason="needs the sources"
 )
+@pytest.mark.parametrize("name", ["inbox", "workers"])
 @pytest.mark.parametrize("sanitizer", ["thread", "address,undefined"])
-def test_senders_and_the_inbox_race_for_nothing(tmp_path, sanitizer):
-    program = tmp_path / "inbox"
-    build = ["gcc", "-std=c11", "-O1", "-g", "-pthread", f"-fsanitize={sanitizer}"]
-    if shutil.which("gcc") is None:
+def test_senders_and_workers_race_for_nothing(tmp_path, sanitizer, name):
+    if shutil.which("gcc") is None or shutil.which("pkg-config") is None:
         pytest.skip("there is no gcc")
-    built = run_command([*build, "-o", program, HARNESS])
+    program = tmp_path / name
+    libuv = run_command(["pkg-config", "--cflags", "--libs", "libuv"]).stdout.split()
+    build = ["gcc", "-std=c11", "-O1", "-g", "-pthread", f"-fsanitize={sanitizer}"]
+    built = run_command([*build, "-o", program, HARNESS / f"{name}.c", *libuv])
     if "cannot find" in built.stderr:
         pytest.skip("the sanitizer's library is not installed")
     assert (built.returncode, built.stderr) == (0, "")
