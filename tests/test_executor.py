@@ -1071,6 +1071,24 @@ def test_in_subinterpreters():
     assert output == "8\n"
 
 
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="InterpreterPoolExecutor is new in 3.14")
+def test_a_pool_of_interpreters(loop, run):
+    pool = concurrent.futures.InterpreterPoolExecutor(2)
+
+    async def main():
+        assert await loop.run_in_executor(pool, pow, 2, 5) == 32
+        with pytest.raises(concurrent.futures.interpreter.ExecutionFailed):
+            await loop.run_in_executor(pool, divmod, 1, 0)
+        loop.set_default_executor(pool)
+        calls = [loop.run_in_executor(None, pow, n, 2) for n in range(20)]
+        assert await asyncio.gather(*calls) == [n * n for n in range(20)]
+        await loop.shutdown_default_executor()
+
+    run(main())
+    with pytest.raises(RuntimeError):
+        pool.submit(int)
+
+
 # -- the core's own objects -----------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ import time
 
 import pytest
 from support import (
+    HOTLOOP,
     PATIENCE,
     Contexts,
     clean_environment,
@@ -228,7 +229,72 @@ SITUATIONS = {
         except KeyboardInterrupt:
             print("interrupted")
         """,
+    "waiting for a process": """
+        async def main():
+            process = await asyncio.create_subprocess_exec("sleep", "60")
+            print("READY")
+            try:
+                await process.wait()
+            finally:
+                process.kill()
+                await process.wait()
+
+        try:
+            run(main())
+        except KeyboardInterrupt:
+            print("interrupted")
+        """,
+    "a Runner": """
+        async def main():
+            print("READY")
+            await asyncio.sleep(60)
+
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            try:
+                runner.run(main())
+            except KeyboardInterrupt:
+                print("interrupted")
+        """,
 }
+
+# What each does in a callback, for a minute.
+BLOCKING_CALLS = {
+    "recv": "socket.socketpair()[0].recv(1)",
+    "accept": "socket.create_server(('127.0.0.1', 0)).accept()",
+    "select": "select.select([], [], [], 60)",
+    "read of a pipe": "os.read(os.pipe()[0], 1)",
+    "lock": "threading.Semaphore(0).acquire(timeout=60)",
+    "queue": "queue.SimpleQueue().get(timeout=60)",
+    "child process": "subprocess.run(['sleep', '60'])",
+    "join of a thread": "sleeper().join(60)",
+    "result of a thread": "asyncio.run_coroutine_threadsafe(asyncio.sleep(60), other()).result(60)",
+}
+for _name, _call in BLOCKING_CALLS.items():
+    SITUATIONS[f"a callback that blocks: {_name}"] = f"""
+        import os, queue, select, socket, subprocess, threading, time
+
+        def sleeper():
+            thread = threading.Thread(target=time.sleep, args=(60,), daemon=True)
+            thread.start()
+            return thread
+
+        def other():
+            second = new_event_loop()
+            threading.Thread(target=second.run_forever, daemon=True).start()
+            return second
+
+        def block():
+            print("READY")
+            {_call}
+
+        loop = new_event_loop()
+        loop.call_soon(block)
+        try:
+            loop.run_forever()
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+        os._exit(0)
+        """
 
 
 @pytest.mark.parametrize("source", SITUATIONS.values(), ids=SITUATIONS)
@@ -675,6 +741,30 @@ def test_the_wakeup_descriptor_is_unset_after_a_run(loop):
     loop.remove_signal_handler(signal.SIGUSR1)
     turns(loop, 2)
     assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_the_wakeup_descriptor_is_the_loops_only_while_it_runs(foreign_wakeup):
+    """asyncio takes it with the first add_signal_handler(); without one an idle hotloop needs it, too."""
+    foreign = foreign_wakeup[1].fileno()
+    loop = HOTLOOP.new_event_loop()
+
+    def look():
+        seen.append(signal.set_wakeup_fd(foreign, warn_on_full_buffer=False))
+        signal.set_wakeup_fd(seen[-1], warn_on_full_buffer=False)
+
+    def now():
+        before = signal.set_wakeup_fd(-1)
+        return signal.set_wakeup_fd(before, warn_on_full_buffer=False) or before
+
+    seen = []
+    assert now() == foreign
+    for _ in range(2):
+        loop.call_soon(look)
+        turns(loop, 1)
+        assert now() == foreign
+    loop.close()
+    assert seen[0] == seen[1] not in (-1, foreign)
+    assert now() == foreign
 
 
 def test_a_loop_in_another_thread_leaves_the_wakeup_descriptor_alone(loop, foreign_wakeup):

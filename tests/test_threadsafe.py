@@ -6,11 +6,21 @@ Lessons row 10: uvloop#720 lost wake-ups, #408 stopped early.
 import asyncio
 import concurrent.futures
 import contextvars
+import sys
 import threading
 import time
 
 import pytest
-from support import IMPLEMENTATIONS, PATIENCE, Contexts, outcome, script_output, turns, until
+from support import (
+    IMPLEMENTATIONS,
+    PATIENCE,
+    Contexts,
+    outcome,
+    same_on_both,
+    script_output,
+    turns,
+    until,
+)
 
 
 def run_threads(count, function):
@@ -184,6 +194,54 @@ def test_cancelling_handles_from_many_threads_while_they_run(loop):
         assert kept == list(range(0, 500, 2))
 
 
+def cancelled_while_it_runs(implementation):
+    """What a thread sees that cancels a handle whose callback is running in the loop's thread."""
+    loop = implementation.new_event_loop()
+    begun = threading.Event()
+    ended, seen = [], []
+
+    def callback():
+        begun.set()
+        time.sleep(0.05)
+        ended.append("ended")
+
+    def cancel():
+        handle = loop.call_soon_threadsafe(callback)
+        begun.wait(20)
+        seen.append(handle.cancelled() and "cancelled before")
+        handle.cancel()
+        seen.extend([list(ended), handle.cancelled()])
+        loop.call_soon_threadsafe(loop.stop)
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    loop.run_forever()
+    join([thread])
+    loop.close()
+    return seen, ended
+
+
+def test_cancelling_waits_for_the_callback_that_runs_since_3_14():
+    seen, ended = same_on_both(cancelled_while_it_runs)
+    waits = sys.version_info >= (3, 14)
+    assert (seen, ended) == ([False, ["ended"] if waits else [], True], ["ended"])
+
+
+def test_a_callback_cancels_its_own_handle_and_others(loop):
+    """The lock that 3.14 has for it is reentrant."""
+    seen = []
+
+    def callback():
+        own.cancel()
+        other.cancel()
+        seen.append((own.cancelled(), other.cancelled()))
+
+    own = loop.call_soon_threadsafe(callback)
+    other = loop.call_soon_threadsafe(seen.append, "never")
+    turns(loop, 2)
+    assert seen == [(True, True)]
+
+
 def test_an_exception_in_such_a_callback_goes_to_the_handler(loop):
     contexts = Contexts()
     loop.set_exception_handler(contexts)
@@ -253,6 +311,43 @@ def test_hammering_a_loop_that_closes_raises_and_never_crashes(new_loop):
         closed.set()
         join(threads)
         assert failures == []
+
+
+def test_coroutines_for_a_loop_that_closes(impl):
+    """Each is done, or refused since the loop is closed; what was taken and not begun stays pending."""
+    source = """
+        import logging, threading, warnings
+        logging.disable()
+        warnings.simplefilter("ignore")
+
+        async def work(number):
+            return number
+
+        def hammer(loop, number, taken, refused):
+            while not refused.is_set():
+                coroutine = work(number)
+                try:
+                    taken.append((number, asyncio.run_coroutine_threadsafe(coroutine, loop)))
+                except RuntimeError as exc:
+                    assert str(exc) == "Event loop is closed"
+                    refused.set()
+
+        for _ in range(5):
+            loop, taken = new_event_loop(), []
+            refused = [threading.Event() for _ in range(4)]
+            threads = [
+                threading.Thread(target=hammer, args=(loop, n, taken, refused[n])) for n in range(4)
+            ]
+            for thread in threads: thread.start()
+            while sum(future.done() for _, future in list(taken)) < 50:
+                loop.run_until_complete(asyncio.sleep(0.001))
+            loop.close()
+            for thread in threads: thread.join()
+            assert all(event.is_set() for event in refused)
+            assert all(future.result() == n for n, future in taken if future.done())
+        print("fine")
+        """
+    assert script_output(impl, source) == "fine\n"
 
 
 def test_hammering_a_loop_that_is_dropped_never_crashes(impl):
