@@ -500,7 +500,7 @@ def test_an_exception_of_a_python_handler_leaves_run_forever(loop):
 
     before = signal.signal(signal.SIGUSR1, handler)
     try:
-        send_later(signal.SIGUSR1, 0.02)
+        loop.call_soon(send_later, signal.SIGUSR1, 0.02)
         with pytest.raises(Signalled):
             loop.run_forever()
         assert not loop.is_running()
@@ -744,7 +744,7 @@ def test_the_wakeup_descriptor_is_unset_after_a_run(loop):
 
 
 def test_the_wakeup_descriptor_is_the_loops_only_while_it_runs(foreign_wakeup):
-    """asyncio takes it with the first add_signal_handler(); without one an idle hotloop needs it, too."""
+    """asyncio takes it with the first signal handler; an idle hotloop needs it without one, too."""
     foreign = foreign_wakeup[1].fileno()
     loop = HOTLOOP.new_event_loop()
 
@@ -754,7 +754,8 @@ def test_the_wakeup_descriptor_is_the_loops_only_while_it_runs(foreign_wakeup):
 
     def now():
         before = signal.set_wakeup_fd(-1)
-        return signal.set_wakeup_fd(before, warn_on_full_buffer=False) or before
+        signal.set_wakeup_fd(before, warn_on_full_buffer=False)
+        return before
 
     seen = []
     assert now() == foreign

@@ -314,9 +314,12 @@ def test_hammering_a_loop_that_closes_raises_and_never_crashes(new_loop):
 
 
 def test_coroutines_for_a_loop_that_closes(impl):
-    """Each is done, or refused since the loop is closed; what was taken and not begun stays pending."""
+    """Each is done, or refused since the loop is closed; what was taken and not begun stays pending.
+
+    The threads pause: four that never do give any loop more work in each turn than in the last.
+    """
     source = """
-        import logging, threading, warnings
+        import logging, threading, time, warnings
         logging.disable()
         warnings.simplefilter("ignore")
 
@@ -325,12 +328,13 @@ def test_coroutines_for_a_loop_that_closes(impl):
 
         def hammer(loop, number, taken, refused):
             while not refused.is_set():
-                coroutine = work(number)
                 try:
-                    taken.append((number, asyncio.run_coroutine_threadsafe(coroutine, loop)))
+                    future = asyncio.run_coroutine_threadsafe(work(number), loop)
+                    taken.append((number, future))
                 except RuntimeError as exc:
                     assert str(exc) == "Event loop is closed"
                     refused.set()
+                time.sleep(0.0005)
 
         for _ in range(5):
             loop, taken = new_event_loop(), []
