@@ -145,6 +145,16 @@ LEFTOVERS = {
         loop = new_event_loop()
         loop.run_until_complete(main())
         """,
+    "processes": """
+        async def main():
+            start = asyncio.create_subprocess_exec
+            sys.kept = [await start("cat", stdin=-1, stdout=-1) for _ in range(3)]
+            await start("cat", stdin=-1)
+            await start("sleep", "0.05")
+
+        loop = new_event_loop()
+        loop.run_until_complete(main())
+        """,
     "a loop used by atexit": """
         import atexit
 

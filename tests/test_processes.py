@@ -6,6 +6,7 @@ Lessons rows 7 and 24 to 26: at-fork, SIGCHLD, sockets instead of pipes, descrip
 import asyncio
 import errno
 import gc
+import inspect
 import os
 import re
 import signal
@@ -187,6 +188,9 @@ def test_stdio_of_all_kinds(loop, run, tmp_path):
         (("true",), {"bufsize": 1}),
         (("true",), {"text": True}),
         (("true",), {"encoding": "utf-8"}),
+        (("true",), {"errors": "strict"}),
+        (("true",), {"startupinfo": object()}),
+        (("true",), {"creationflags": 1}),
         (("true", 5), {}),
         ((None,), {}),
     ],
@@ -203,6 +207,14 @@ def test_what_cannot_be_started(arguments, nothing_left):
         return outcome(implementation.run, main())
 
     assert same_on_both(scenario)[0] == "raised"
+
+
+def test_every_keyword_of_popen_has_a_test():
+    tested = {"args", "shell", "stdout", "user", "group", "extra_groups", "close_fds", "pass_fds"}
+    tested.update(*(options for _, options in SHOWS.values()))
+    tested |= {"universal_newlines", "text", "encoding", "errors", "bufsize"}  # refused
+    tested |= {"startupinfo", "creationflags"}  # for Windows
+    assert set(inspect.signature(subprocess.Popen).parameters) <= tested
 
 
 def test_a_thousand_failed_spawns(loop, run, nothing_left):
@@ -674,13 +686,18 @@ def test_without_a_pidfd_a_thread_waits(monkeypatch, nothing_left):
     assert HOTLOOP.run(main()) == 3
 
 
-@pytest.mark.parametrize("lack", ["del os.pidfd_open", "os.pidfd_open = refuse"])
+@pytest.mark.parametrize(
+    "lack", ["del os.pidfd_open", "os.pidfd_open = refuse", "os.waitid = not_of_pidfds"]
+)
 def test_where_there_are_no_pidfds(impl, lack):
     source = f"""
         import os, threading
 
         def refuse(*args):
             raise PermissionError("sandbox")
+
+        def not_of_pidfds(*args):
+            raise OSError(22, "Invalid argument")
 
         async def child(number):
             process = await asyncio.create_subprocess_exec(

@@ -167,9 +167,17 @@ def _status_lost(transport):
 @functools.cache
 def _pidfds_work():
     try:
-        os.close(os.pidfd_open(os.getpid()))
+        pidfd = os.pidfd_open(os.getpid())
     except (AttributeError, OSError):  # an old kernel, another system, a sandbox
         return False
+    try:
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+    except ChildProcessError:  # nobody is a child of itself
+        return True
+    except OSError:  # Linux 5.3 has the one and not the other
+        return False
+    finally:
+        os.close(pidfd)
     return True
 
 
