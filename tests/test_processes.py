@@ -462,9 +462,10 @@ def test_a_start_that_is_cancelled_twice(run, nothing_left):
 def test_debug_mode_logs(nothing_left, logged):
     def scenario(implementation):
         async def main():
+            loop = asyncio.get_running_loop()
+            loop.slow_callback_duration = LIMIT
             process = await asyncio.create_subprocess_exec("cat", stdin=PIPE, stdout=PIPE)
             await finish(process.communicate(b"!"))
-            loop = asyncio.get_running_loop()
             transport, protocol = await loop.subprocess_exec(Recorder, "sleep", "60", stdin=None)
             transport.close()
             await finish(protocol.lost)
