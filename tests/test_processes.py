@@ -747,6 +747,58 @@ def test_loops_of_several_threads_at_once(impl, nothing_left):
     assert sorted(results) == [(t, n, b"%d" % t, n) for t in range(5) for n in range(5)]
 
 
+def test_processes_of_a_forked_child(impl):
+    source = """
+        import os, sys, warnings
+        warnings.simplefilter("ignore")
+
+        async def main(number):
+            process = await asyncio.create_subprocess_shell(
+                f"cat; exit {number}", stdin=-1, stdout=-1)
+            out, _ = await process.communicate(b"!")
+            return out, process.returncode
+
+        async def forking():
+            kept = await asyncio.create_subprocess_exec("cat", stdin=-1)
+            child = os.fork()
+            if child == 0:
+                asyncio._set_running_loop(None)
+                print(run(main(4)), flush=True)
+                os._exit(0)
+            print(os.waitpid(child, 0)[1], flush=True)
+            await kept.communicate(b"")
+            print(kept.returncode, await main(5))
+
+        run(forking())
+        """
+    assert script_output(impl, source) == "(b'!', 4)\n0\n0 (b'!', 5)\n"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="concurrent.interpreters is new in 3.14")
+def test_processes_of_subinterpreters(impl):
+    source = """
+        from concurrent import interpreters
+
+        code = '''if True:
+            import asyncio, hotloop
+
+            async def main():
+                process = await asyncio.create_subprocess_shell("cat; exit 4", stdin=-1, stdout=-1)
+                out, _ = await process.communicate(b"!")
+                print(out, process.returncode, flush=True)
+
+            with asyncio.Runner(loop_factory=FACTORY) as runner:
+                runner.run(main())
+        '''
+        for _ in range(2):
+            interpreter = interpreters.create()
+            interpreter.exec(code)
+            interpreter.close()
+        """
+    factory = f"{impl.name}.new_event_loop"
+    assert script_output(impl, source.replace("FACTORY", factory)) == "b'!' 4\n" * 2
+
+
 @pidfds
 def test_a_loop_closed_while_a_process_runs(nothing_left, recwarn):
     loop = HOTLOOP.new_event_loop()
