@@ -49,5 +49,9 @@ types:            ## check the stubs against the package, and the examples again
 	.venv/bin/python -m mypy.stubtest --mypy-config-file pyproject.toml \
 	    --allowlist tests/typing/stubtest-allowlist.txt hotloop
 
+docs:             ## the documentation as a web site, in build/site
+	@tools/setup docs
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
+
 clean:            ## remove all that was built and installed here
 	rm -rf .venv build dist python/*.egg-info python/hotloop/*.so
