@@ -2,7 +2,7 @@
 # PYTHON=... chooses the interpreter (3.11 or newer).
 export PYTHON ?= python3
 
-.PHONY: help run test bench wheel sdist conformance sanitize format lint clean
+.PHONY: help run test bench wheel sdist conformance sanitize format lint types docs clean
 
 help:             ## list these targets
 	@sed -n 's/^\([a-z]*\): *##/  make \1\t/p' Makefile | expand -t 20
@@ -41,6 +41,17 @@ lint:             ## say what `make format` would change, and what ruff finds
 	@tools/setup lint
 	.venv/bin/clang-format --dry-run -Werror src/*.[ch]
 	.venv/bin/ruff check .
+
+types:            ## check the stubs against the package, and the examples against the stubs
+	@tools/setup types
+	.venv/bin/mypy examples tests/typing
+	.venv/bin/pyright --pythonpath .venv/bin/python
+	.venv/bin/python -m mypy.stubtest --mypy-config-file pyproject.toml \
+	    --allowlist tests/typing/stubtest-allowlist.txt hotloop
+
+docs:             ## the documentation as a web site, in build/site
+	@tools/setup docs
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
 clean:            ## remove all that was built and installed here
 	rm -rf .venv build dist python/*.egg-info python/hotloop/*.so

@@ -72,7 +72,8 @@ def mode_flags():
         return ["-O1", "-g", "-UNDEBUG", "-fno-omit-frame-pointer", "-Werror", *sanitize], sanitize
     if enabled("HOTLOOP_DEBUG"):
         return ["-O0", "-g3", "-UNDEBUG", "-Werror"], []
-    return ["-O3", "-DNDEBUG", "-flto=auto", "-fno-plt", *werror], ["-flto=auto", "-O3"]
+    elf = [] if sys.platform == "darwin" else ["-fno-plt"]
+    return ["-O3", "-DNDEBUG", "-flto=auto", *elf, *werror], ["-flto=auto", "-O3"]
 
 
 def build_base():

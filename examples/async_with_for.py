@@ -6,21 +6,28 @@ comprehensions, contextlib.asynccontextmanager.
 
 import asyncio
 import time
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from types import TracebackType
+from typing import Self
 
 
 class Telescope:
     """Opening and closing take a while, so both are coroutines."""
 
-    async def __aenter__(self):
+    async def __aenter__(self) -> Self:
         print("opening the dome")
         await asyncio.sleep(0.01)
         return self
 
-    async def __aexit__(self, exc_type, exc, traceback):
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:  # a true value would swallow the exception
         await asyncio.sleep(0.01)
         print("closing the dome after", exc_type.__name__ if exc_type else "success")
-        return False  # let exceptions through
 
     async def look_at(self, target: str) -> str:
         await asyncio.sleep(0.01)
@@ -29,13 +36,13 @@ class Telescope:
         return f"{target} seen"
 
 
-async def enter_and_leave():
+async def enter_and_leave() -> None:
     """async with: set up, use, tear down"""
     async with Telescope() as telescope:
         print(await telescope.look_at("moon"))
 
 
-async def leave_by_exception():
+async def leave_by_exception() -> None:
     """async with: torn down after an exception too"""
     try:
         async with Telescope() as telescope:
@@ -45,9 +52,9 @@ async def leave_by_exception():
 
 
 @asynccontextmanager
-async def stopwatch(label: str):
+async def stopwatch(label: str) -> AsyncIterator[dict[str, float]]:
     began = time.perf_counter()
-    lap = {}
+    lap: dict[str, float] = {}
     try:
         yield lap
     finally:
@@ -55,7 +62,7 @@ async def stopwatch(label: str):
         print(label, "measured")
 
 
-async def context_manager_from_a_generator():
+async def context_manager_from_a_generator() -> None:
     """asynccontextmanager: one generator instead of a class"""
     async with stopwatch("a nap") as lap:
         await asyncio.sleep(0.1)
@@ -67,12 +74,12 @@ async def context_manager_from_a_generator():
         print("woken by the", error)
 
 
-async def many_resources():
+async def many_resources() -> None:
     """AsyncExitStack: as many resources as the data asks for"""
     log = []
 
     @asynccontextmanager
-    async def borrowed(book: str):
+    async def borrowed(book: str) -> AsyncIterator[str]:
         await asyncio.sleep(0)
         log.append(f"+{book}")
         yield book
@@ -90,7 +97,7 @@ class Countdown:
     def __init__(self, start: int) -> None:
         self.left = start
 
-    def __aiter__(self):
+    def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> int:
@@ -101,14 +108,14 @@ class Countdown:
         return self.left + 1
 
 
-async def ticks(count: int, pause: float = 0.005):
+async def ticks(count: int, pause: float = 0.005) -> AsyncIterator[int]:
     """The same idea as an asynchronous generator."""
     for number in range(count):
         await asyncio.sleep(pause)
         yield number
 
 
-async def iterate():
+async def iterate() -> None:
     """async for: over an iterator class and over a generator"""
     async for number in Countdown(3):
         print("countdown", number)
@@ -117,7 +124,7 @@ async def iterate():
     print("no more ticks")
 
 
-async def iterate_concurrently():
+async def iterate_concurrently() -> None:
     """async for: two loops take turns"""
 
     async def collect(name: str, seen: list[str], start: float) -> None:
@@ -130,7 +137,7 @@ async def iterate_concurrently():
     print(seen)
 
 
-async def comprehensions():
+async def comprehensions() -> None:
     """comprehensions: list, set, dict, and a filter"""
     print([n async for n in ticks(5)])
     print({n: n * n async for n in ticks(4)})
@@ -146,34 +153,34 @@ async def comprehensions():
     print("generator expression:", [n async for n in lazily])
 
 
-async def chunks(data: list[int], size: int):
+async def chunks(data: list[int], size: int) -> AsyncIterator[list[int]]:
     for start in range(0, len(data), size):
         await asyncio.sleep(0)
         yield data[start : start + size]
 
 
-async def in_chunks():
+async def in_chunks() -> None:
     """a generator hands out data piece by piece"""
     async for piece in chunks(list(range(20)), 8):
         print("piece:", piece)
 
 
-async def pipeline():
+async def pipeline() -> None:
     """generators feed generators"""
 
-    async def evens(source):
+    async def evens(source: AsyncIterator[int]) -> AsyncIterator[int]:
         async for number in source:
             if number % 2 == 0:
                 yield number
 
-    async def labelled(source):
+    async def labelled(source: AsyncIterator[int]) -> AsyncIterator[str]:
         async for number in source:
             yield f"no. {number}"
 
     print([text async for text in labelled(evens(ticks(6)))])
 
 
-async def tracked(log: list[str]):
+async def tracked(log: list[str]) -> AsyncGenerator[int, None]:
     try:
         for number in range(10):
             yield number
@@ -183,7 +190,7 @@ async def tracked(log: list[str]):
         log.append("generator closed")
 
 
-async def stop_early():
+async def stop_early() -> None:
     """break: aclosing closes at once, otherwise the loop closes it later"""
     log: list[str] = []
     async with aclosing(tracked(log)) as numbers:
@@ -200,11 +207,11 @@ async def stop_early():
     print("dropped: ", log)
 
 
-HELD = []
+HELD: list[AsyncIterator[int]] = []
 LATE_LOG: list[str] = []
 
 
-async def leave_one_open():
+async def leave_one_open() -> None:
     """a generator still open at the end is closed by asyncio.run"""
     numbers = tracked(LATE_LOG)
     HELD.append(numbers)
@@ -212,7 +219,7 @@ async def leave_one_open():
     print("closed yet:", bool(LATE_LOG))
 
 
-async def main():
+async def main() -> None:
     for demo in (
         enter_and_leave,
         leave_by_exception,

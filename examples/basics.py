@@ -9,6 +9,7 @@ import inspect
 import time
 import types
 from collections import deque
+from collections.abc import Generator
 
 DELAY = 0.1
 STATIONS = ["north", "south", "harbour"]
@@ -24,7 +25,7 @@ async def read_station(name: str) -> str:
     return f"{name}: 21 C"
 
 
-def blocking_calls_add_up():
+def blocking_calls_add_up() -> None:
     """blocking calls: the waits add up"""
     began = time.perf_counter()
     readings = [read_station_blocking(name) for name in STATIONS]
@@ -33,7 +34,7 @@ def blocking_calls_add_up():
     print("at least three delays long:", took >= 3 * DELAY)
 
 
-def concurrent_waits_overlap():
+def concurrent_waits_overlap() -> None:
     """concurrent coroutines: the waits overlap"""
 
     async def logged(name: str) -> str:
@@ -52,7 +53,7 @@ def concurrent_waits_overlap():
     print("shorter than three delays:", took < 3 * DELAY)
 
 
-def calling_is_not_running():
+def calling_is_not_running() -> None:
     """calling a coroutine function does not run its body"""
 
     async def answer() -> int:
@@ -65,7 +66,7 @@ def calling_is_not_running():
     print("now in state", inspect.getcoroutinestate(coro))
 
 
-def hello_then_world():
+def hello_then_world() -> None:
     """asyncio.run starts a loop, runs one coroutine and closes the loop"""
 
     async def main() -> None:
@@ -76,7 +77,7 @@ def hello_then_world():
     asyncio.run(main())
 
 
-def what_an_await_does():
+def what_an_await_does() -> None:
     """control passes down into the awaited coroutine and back up"""
 
     async def inner() -> str:
@@ -98,7 +99,7 @@ def what_an_await_does():
     asyncio.run(outer())
 
 
-def awaiting_in_sequence():
+def awaiting_in_sequence() -> None:
     """two awaits in a row are sequential, two in a gather are not"""
 
     async def step(name: str, seconds: float) -> str:
@@ -117,7 +118,7 @@ def awaiting_in_sequence():
     asyncio.run(main())
 
 
-def a_list_of_tasks():
+def a_list_of_tasks() -> None:
     """one task per item, then all the results in one list"""
 
     async def main() -> list[str]:
@@ -128,7 +129,7 @@ def a_list_of_tasks():
         print(reading)
 
 
-def async_from_sync():
+def async_from_sync() -> None:
     """three ways into async code from an ordinary function"""
     print("asyncio.run:", asyncio.run(read_station("north")))
 
@@ -146,12 +147,12 @@ def async_from_sync():
 
 
 @types.coroutine
-def give_way():
+def give_way() -> Generator[None, None, None]:
     """The smallest awaitable: hand control to whoever drives us."""
     yield
 
 
-def a_loop_is_not_magic():
+def a_loop_is_not_magic() -> None:
     """a scheduler of a dozen lines drives the same kind of coroutine"""
 
     async def count(name: str, upto: int) -> str:
@@ -171,7 +172,7 @@ def a_loop_is_not_magic():
             ready.append(coro)
 
 
-def main():
+def main() -> None:
     for demo in (
         blocking_calls_add_up,
         concurrent_waits_overlap,

@@ -8,6 +8,8 @@ import asyncio
 import logging
 import re
 import time
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 BLOCK = 0.15  # debug mode tolerates 0.1
 
@@ -112,7 +114,8 @@ async def wrong_thread() -> None:
     await asyncio.sleep(0)
 
 
-def run_and_report(program, *names: str, debug: bool | None = None) -> None:
+def run_and_report(
+    program: Callable[[], Coroutine[Any, Any, None]], *names: str, debug: bool | None = None) -> None:
     print(f"-- {program.__doc__}")
     slow = SlowCallbacks()
     logger = logging.getLogger("asyncio")

@@ -18,7 +18,7 @@ async def guard(label: str, rounds: list[int], pause: float) -> None:
         raise
 
 
-async def cancel_a_loop():
+async def cancel_a_loop() -> None:
     """cancel: the task sees CancelledError at its await"""
     rounds: list[int] = []
     task = asyncio.create_task(guard("guard", rounds, 0.1))
@@ -31,7 +31,7 @@ async def cancel_a_loop():
     print("rounds walked:", rounds)
 
 
-async def cancel_before_the_start():
+async def cancel_before_the_start() -> None:
     """cancel: a task that never ran runs no cleanup either"""
     rounds: list[int] = []
     task = asyncio.create_task(guard("early", rounds, 0.1))
@@ -40,7 +40,7 @@ async def cancel_before_the_start():
     print("cancelled:", task.cancelled(), "| rounds:", rounds)
 
 
-async def cancel_with_a_message():
+async def cancel_with_a_message() -> None:
     """cancel: a message travels with the cancellation"""
     task = asyncio.create_task(asyncio.sleep(30))
     await asyncio.sleep(0)
@@ -52,7 +52,7 @@ async def cancel_with_a_message():
     print("cancel again is refused:", task.cancel())
 
 
-async def cleanup_may_await():
+async def cleanup_may_await() -> None:
     """finally: the cleanup may await too"""
     log = []
 
@@ -71,7 +71,7 @@ async def cleanup_may_await():
     print(log)
 
 
-async def timeouts_cancel():
+async def timeouts_cancel() -> None:
     """wait_for and timeout: they cancel what they wait for"""
     rounds: list[int] = []
     try:
@@ -87,7 +87,7 @@ async def timeouts_cancel():
         print("timeout: TimeoutError, rounds:", rounds)
 
 
-async def refuse_to_stop():
+async def refuse_to_stop() -> None:
     """a task may catch its cancellation and finish normally"""
 
     async def stubborn() -> str:
@@ -95,6 +95,7 @@ async def refuse_to_stop():
             await asyncio.sleep(30)
         except asyncio.CancelledError:
             task = asyncio.current_task()
+            assert task is not None  # a coroutine runs in some task
             requests = task.cancelling()
             left = task.uncancel()
             return f"{requests} request, {left} left, finishing anyway"
@@ -106,7 +107,7 @@ async def refuse_to_stop():
     print(await task, "| cancelled:", task.cancelled())
 
 
-async def shielded():
+async def shielded() -> None:
     """shield: the waiter is cancelled, the work goes on"""
     work = asyncio.create_task(asyncio.sleep(0.1, "saved"))
     try:
@@ -116,7 +117,7 @@ async def shielded():
     print("work:", await work)
 
 
-async def cancel_a_gather():
+async def cancel_a_gather() -> None:
     """gather: cancelling it cancels every child"""
     children = [asyncio.create_task(asyncio.sleep(30)) for _ in range(3)]
     everything = asyncio.gather(*children)
@@ -128,9 +129,9 @@ async def cancel_a_gather():
         print("children cancelled:", [child.cancelled() for child in children])
 
 
-async def cancel_a_group():
+async def cancel_a_group() -> None:
     """TaskGroup: cancelling its owner cancels its tasks"""
-    children: list[asyncio.Task] = []
+    children: list[asyncio.Task[None]] = []
 
     async def owner() -> None:
         async with asyncio.TaskGroup() as group:
@@ -145,7 +146,7 @@ async def cancel_a_group():
     print("children cancelled:", [child.cancelled() for child in children])
 
 
-async def drop_the_slow_ones():
+async def drop_the_slow_ones() -> None:
     """keep the first answer, cancel the rest"""
 
     async def server(name: str, delay: float) -> str:
@@ -167,10 +168,10 @@ async def drop_the_slow_ones():
     print([task.result() for task in done])
 
 
-LEFTOVERS = []
+LEFTOVERS: list[asyncio.Task[None]] = []
 
 
-async def leave_a_task_behind():
+async def leave_a_task_behind() -> None:
     """asyncio.run: tasks left over at the end are cancelled"""
     task = asyncio.create_task(guard("leftover", [], 30))
     LEFTOVERS.append(task)
@@ -178,7 +179,7 @@ async def leave_a_task_behind():
     print("main is over, leftover done:", task.done())
 
 
-async def main():
+async def main() -> None:
     for demo in (
         cancel_a_loop,
         cancel_before_the_start,

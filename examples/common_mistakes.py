@@ -10,6 +10,7 @@ import asyncio
 import gc
 import time
 import warnings
+from typing import Self
 
 
 async def quote(symbol: str) -> str:
@@ -17,7 +18,7 @@ async def quote(symbol: str) -> str:
     return f"{symbol} 10.50"
 
 
-async def forgotten_await():
+async def forgotten_await() -> None:
     """without await there is a coroutine object and a warning"""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -29,7 +30,7 @@ async def forgotten_await():
     print("with await:", await quote("ABC"))
 
 
-def task_nobody_waits_for():
+def task_nobody_waits_for() -> None:
     """a task without await dies with the loop"""
     log = []
 
@@ -53,7 +54,7 @@ def task_nobody_waits_for():
     print("careful: ", log)
 
 
-async def one_at_a_time():
+async def one_at_a_time() -> None:
     """awaits in a row, where a gather would do"""
     began = time.perf_counter()
     slowly = [await quote("A"), await quote("B"), await quote("C")]
@@ -61,10 +62,10 @@ async def one_at_a_time():
     began = time.perf_counter()
     quickly = await asyncio.gather(quote("A"), quote("B"), quote("C"))
     together = time.perf_counter() - began
-    print("same results:", slowly == quickly, "| gather faster:", together < in_a_row)
+    print("same results:", slowly == list(quickly), "| gather faster:", together < in_a_row)
 
 
-def await_in_a_plain_function():
+def await_in_a_plain_function() -> None:
     """await in a plain function is a syntax error"""
     source = "def plain():\n    return await quote('ABC')\n"
     try:
@@ -74,7 +75,7 @@ def await_in_a_plain_function():
     print("asyncio.run instead:", asyncio.run(quote("ABC")))
 
 
-async def loop_in_a_loop():
+async def loop_in_a_loop() -> None:
     """asyncio.run inside a running loop"""
     coro = quote("ABC")
     try:
@@ -91,10 +92,10 @@ class Connection:
     def __init__(self) -> None:
         self.open = True
 
-    async def __aenter__(self):
+    async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *exc_info) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
 
     async def close(self) -> None:
@@ -106,7 +107,7 @@ class Connection:
             print("  somebody forgot to close a connection")
 
 
-async def left_open():
+async def left_open() -> None:
     """resources that nobody closes"""
 
     async def careless() -> None:
@@ -124,7 +125,7 @@ async def left_open():
             print(f"{attempt.__name__}: {error}")
 
 
-async def waited_twice():
+async def waited_twice() -> None:
     """a coroutine can be awaited once, a task any number of times"""
     coro = quote("ABC")
     await coro
@@ -136,7 +137,7 @@ async def waited_twice():
     print("task:", await task, "and again:", await task)
 
 
-def main():
+def main() -> None:
     for demo in (
         forgotten_await,
         task_nobody_waits_for,

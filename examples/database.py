@@ -8,8 +8,10 @@ threads.
 import asyncio
 import sqlite3
 import tempfile
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, Self
 
 
 class Connection:
@@ -18,20 +20,20 @@ class Connection:
     def __init__(self, raw: sqlite3.Connection) -> None:
         self.raw = raw
 
-    async def execute(self, sql: str, *values) -> None:
+    async def execute(self, sql: str, *values: Any) -> None:
         await asyncio.to_thread(self.raw.execute, sql, values)
 
-    async def execute_many(self, sql: str, rows: list[tuple]) -> None:
+    async def execute_many(self, sql: str, rows: list[tuple[Any, ...]]) -> None:
         await asyncio.to_thread(self.raw.executemany, sql, rows)
 
-    async def fetch(self, sql: str, *values) -> list[tuple]:
-        def query() -> list[tuple]:
+    async def fetch(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        def query() -> list[tuple[Any, ...]]:
             return self.raw.execute(sql, values).fetchall()
 
         return await asyncio.to_thread(query)
 
     @asynccontextmanager
-    async def transaction(self):
+    async def transaction(self) -> AsyncIterator[Self]:
         await self.execute("BEGIN")
         try:
             yield self
@@ -50,7 +52,7 @@ class Pool:
         self.size = size
         self.free: asyncio.Queue[Connection] = asyncio.Queue()
 
-    async def __aenter__(self):
+    async def __aenter__(self) -> Self:
         for _ in range(self.size):
             raw = await asyncio.to_thread(
                 sqlite3.connect,
@@ -61,13 +63,13 @@ class Pool:
             self.free.put_nowait(Connection(raw))
         return self
 
-    async def __aexit__(self, *exc_info) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         for _ in range(self.size):
             connection = await self.free.get()
             await asyncio.to_thread(connection.raw.close)
 
     @asynccontextmanager
-    async def acquire(self):
+    async def acquire(self) -> AsyncIterator[Connection]:
         connection = await self.free.get()
         try:
             yield connection
@@ -120,7 +122,7 @@ async def roll_back(pool: Pool) -> None:
         print("rows:", await connection.fetch("SELECT count(*) FROM book"))
 
 
-async def main():
+async def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with Pool(Path(folder) / "library.db", size=3) as pool:
             for demo in (

@@ -6,6 +6,7 @@ return_exceptions, TaskGroup and except*, exceptions nobody looks at.
 
 import asyncio
 import gc
+from typing import Any
 
 
 async def charge(card: str, seconds: float = 0.01) -> str:
@@ -15,7 +16,7 @@ async def charge(card: str, seconds: float = 0.01) -> str:
     return f"card {card} charged"
 
 
-async def plain_try():
+async def plain_try() -> None:
     """await raises like an ordinary call"""
     try:
         await charge("bad-1")
@@ -27,7 +28,7 @@ async def plain_try():
         print("finally runs")
 
 
-async def gather_raises_the_first():
+async def gather_raises_the_first() -> None:
     """gather: the first exception comes out, the others run on"""
     slow = asyncio.create_task(charge("7", 0.1))
     try:
@@ -37,7 +38,7 @@ async def gather_raises_the_first():
     print("and it ends well:", await slow)
 
 
-async def gather_returns_them():
+async def gather_returns_them() -> None:
     """gather: return_exceptions puts exceptions among the results"""
     results = await asyncio.gather(
         charge("1"), charge("bad-3"), charge("2"), return_exceptions=True
@@ -49,7 +50,7 @@ async def gather_returns_them():
             print("success:", result)
 
 
-async def several_kinds_of_failure():
+async def several_kinds_of_failure() -> None:
     """TaskGroup: except* sorts the failures by type"""
 
     async def fail(error: Exception) -> None:
@@ -66,7 +67,7 @@ async def several_kinds_of_failure():
         print("lookups:", [e.args for e in group_of_errors.exceptions])
 
 
-async def group_stops_the_others():
+async def group_stops_the_others() -> None:
     """TaskGroup: healthy tasks are cancelled when one fails"""
     async with asyncio.TaskGroup() as outer:
         outer.create_task(asyncio.sleep(0.01))
@@ -79,7 +80,7 @@ async def group_stops_the_others():
     print("healthy task cancelled:", healthy.cancelled())
 
 
-async def errors_as_they_come():
+async def errors_as_they_come() -> None:
     """as_completed: every await may raise"""
     outcomes = []
     for nxt in asyncio.as_completed([charge("bad-5", 0.06), charge("3", 0.01)]):
@@ -90,7 +91,7 @@ async def errors_as_they_come():
     print(outcomes)
 
 
-async def ask_the_task():
+async def ask_the_task() -> None:
     """a finished task keeps its exception"""
     task = asyncio.create_task(charge("bad-6"))
     try:
@@ -106,7 +107,7 @@ async def ask_the_task():
             print("result() raises", attempt)
 
 
-async def chain_of_causes():
+async def chain_of_causes() -> None:
     """translate an exception and keep its cause"""
 
     async def checkout(card: str) -> str:
@@ -121,11 +122,11 @@ async def chain_of_causes():
         print(error, "<-", error.__cause__)
 
 
-async def nobody_looks():
+async def nobody_looks() -> None:
     """an exception nobody retrieves ends in the loop's exception handler"""
     reports = []
 
-    def remember(loop: asyncio.AbstractEventLoop, context: dict) -> None:
+    def remember(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         reports.append((context["message"], str(context["exception"])))
 
     loop = asyncio.get_running_loop()
@@ -144,7 +145,7 @@ async def nobody_looks():
     loop.set_exception_handler(None)
 
 
-async def somebody_looks():
+async def somebody_looks() -> None:
     """awaiting the task is what brings the exception back"""
     task = asyncio.create_task(charge("bad-9"))
     await asyncio.sleep(0.05)
@@ -154,7 +155,7 @@ async def somebody_looks():
         print("seen:", error)
 
 
-async def main():
+async def main() -> None:
     for demo in (
         plain_try,
         gather_raises_the_first,

@@ -24,13 +24,13 @@ def scan(document: str, seconds: float = 0.1) -> str:
     return f"{document} scanned"
 
 
-def threads_without_a_loop():
+def threads_without_a_loop() -> None:
     """a thread pool alone: blocking calls side by side, no loop at all"""
     with ThreadPoolExecutor(max_workers=3) as pool:
         print(list(pool.map(scan, ["a.pdf", "b.pdf", "c.pdf"])))
 
 
-async def own_pool():
+async def own_pool() -> None:
     """run_in_executor: in a pool of our own"""
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(max_workers=3, thread_name_prefix="scanner") as pool:
@@ -46,7 +46,7 @@ async def own_pool():
         print("ran in a thread of the pool:", name.startswith("scanner"))
 
 
-async def default_pool():
+async def default_pool() -> None:
     """run_in_executor: None means the loop's own pool"""
     loop = asyncio.get_event_loop()
     print(await loop.run_in_executor(None, scan, "map.pdf"))
@@ -56,7 +56,7 @@ async def default_pool():
     print("thread name:", name.partition("_")[0])
 
 
-async def in_a_thread():
+async def in_a_thread() -> None:
     """to_thread: keywords and context variables come along"""
 
     def whose() -> str:
@@ -70,7 +70,7 @@ async def in_a_thread():
     print(await asyncio.to_thread(scan, "poster.pdf", seconds=0.01))
 
 
-async def loop_stays_awake():
+async def loop_stays_awake() -> None:
     """the loop keeps working while a thread blocks"""
     beats = 0
 
@@ -86,7 +86,7 @@ async def loop_stays_awake():
     print("the heart kept beating:", beats >= 3)
 
 
-async def errors_come_back():
+async def errors_come_back() -> None:
     """an exception in the thread is raised at the await"""
     loop = asyncio.get_running_loop()
     try:
@@ -101,10 +101,10 @@ async def errors_come_back():
     print([str(result) for result in results])
 
 
-async def cancel_waiting_work():
+async def cancel_waiting_work() -> None:
     """work that has not begun can be cancelled"""
     loop = asyncio.get_running_loop()
-    ran = []
+    ran: list[str] = []
     go_on = threading.Event()
     with ThreadPoolExecutor(max_workers=1) as pool:
         first = loop.run_in_executor(pool, go_on.wait)
@@ -117,7 +117,7 @@ async def cancel_waiting_work():
     print("second cancelled:", second.cancelled(), "| ran:", ran)
 
 
-async def back_into_the_loop():
+async def back_into_the_loop() -> None:
     """run_coroutine_threadsafe and call_soon_threadsafe: from a thread"""
     loop = asyncio.get_running_loop()
     rung = asyncio.Event()
@@ -150,16 +150,17 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     await writer.wait_closed()
 
 
-def fetch_blocking(port: int, path: str) -> dict:
+def fetch_blocking(port: int, path: str) -> dict[str, str]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         connection.request("GET", path)
-        return json.loads(connection.getresponse().read())
+        answer: dict[str, str] = json.loads(connection.getresponse().read())
+        return answer
     finally:
         connection.close()
 
 
-async def synchronous_http_library():
+async def synchronous_http_library() -> None:
     """a blocking HTTP client in threads, its server on this very loop"""
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -174,7 +175,7 @@ async def synchronous_http_library():
     print(replies)
 
 
-async def main():
+async def main() -> None:
     for demo in (
         own_pool,
         default_pool,

@@ -75,7 +75,7 @@ async def missing_file(folder: Path) -> None:
         print("FileNotFoundError:", Path(error.filename).name)
 
 
-async def main():
+async def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         for demo in (several_files, line_by_line, copy, file_system, missing_file):
             print(f"-- {demo.__doc__}")

@@ -7,11 +7,14 @@ pooling, errors, timeouts, sessions left open.
 import asyncio
 import gc
 import warnings
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import aiohttp
 import httpx
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 ARTICLES = ["bread", "milk", "tea"]
 
@@ -20,34 +23,34 @@ class Shop:
     """The server side: a few routes, and a count of the connections seen."""
 
     def __init__(self) -> None:
-        self.connections: set[tuple] = set()
+        self.connections: set[Any] = set()
         self.app = web.Application(middlewares=[self.note_connection])
         self.app.router.add_get("/article/{name}", self.article)
         self.app.router.add_post("/order", self.order)
         self.app.router.add_get("/slow", self.slow)
 
     @web.middleware
-    async def note_connection(self, request, handler):
-        self.connections.add(request.transport.get_extra_info("peername"))
+    async def note_connection(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self.connections.add(request.get_extra_info("peername"))
         return await handler(request)
 
-    async def article(self, request):
+    async def article(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]
         if name not in ARTICLES:
             raise web.HTTPNotFound(text=f"no {name} today")
         await asyncio.sleep(0.02)
         return web.json_response({"article": name, "price": len(name)})
 
-    async def order(self, request):
+    async def order(self, request: web.Request) -> web.StreamResponse:
         order = await request.json()
         return web.json_response({"ordered": order["count"]}, status=201)
 
-    async def slow(self, request):
+    async def slow(self, request: web.Request) -> web.StreamResponse:
         await asyncio.sleep(0.25)
         return web.Response(text="at last")
 
     @asynccontextmanager
-    async def opened(self):
+    async def opened(self) -> AsyncIterator[str]:
         runner = web.AppRunner(self.app, access_log=None, shutdown_timeout=1)
         await runner.setup()
         try:
@@ -153,7 +156,7 @@ async def httpx_post_and_errors(client: httpx.AsyncClient) -> None:
         print(type(error).__name__)
 
 
-async def main():
+async def main() -> None:
     shop = Shop()
     async with shop.opened() as url:
         for demo in (
@@ -165,9 +168,9 @@ async def main():
             print(f"-- {demo.__doc__}")
             await demo(url, shop)
         async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
-            for demo in (httpx_in_a_row, httpx_together, httpx_post_and_errors):
-                print(f"-- {demo.__doc__}")
-                await demo(client)
+            for show in (httpx_in_a_row, httpx_together, httpx_post_and_errors):
+                print(f"-- {show.__doc__}")
+                await show(client)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import random
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 from aiohttp import web
@@ -26,20 +27,20 @@ class Api:
         self.app.router.add_post("/chat", self.chat)
         self.app.router.add_get("/site/{page}", self.site)
 
-    async def item(self, request):
+    async def item(self, request: web.Request) -> web.StreamResponse:
         self.busy += 1
         self.peak = max(self.peak, self.busy)
         await asyncio.sleep(0.02)
         self.busy -= 1
         return web.json_response({"item": int(request.match_info["number"])})
 
-    async def flaky(self, request):
+    async def flaky(self, request: web.Request) -> web.StreamResponse:
         if self.refusals:
             self.refusals -= 1
             raise web.HTTPServiceUnavailable(text="come back later")
         return web.json_response({"data": "worth the wait"})
 
-    async def chat(self, request):
+    async def chat(self, request: web.Request) -> web.StreamResponse:
         prompt = (await request.json())["prompt"]
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
@@ -50,7 +51,7 @@ class Api:
         await response.write_eof()
         return response
 
-    async def site(self, request):
+    async def site(self, request: web.Request) -> web.StreamResponse:
         """Page n links to the pages 2n and 2n+1."""
         page = int(request.match_info["page"])
         links = [n for n in (2 * page, 2 * page + 1) if n <= 12]
@@ -58,7 +59,7 @@ class Api:
         return web.Response(text=html, content_type="text/html")
 
     @asynccontextmanager
-    async def opened(self):
+    async def opened(self) -> AsyncIterator[str]:
         runner = web.AppRunner(self.app, access_log=None, shutdown_timeout=1)
         await runner.setup()
         try:
@@ -76,14 +77,14 @@ async def limited(client: httpx.AsyncClient, api: Api) -> None:
     async def fetch(number: int) -> int:
         async with slots:
             response = await client.get(f"/item/{number}")
-            return response.json()["item"]
+            return int(response.json()["item"])
 
     items = await asyncio.gather(*(fetch(n) for n in range(40)))
     print(len(items), "items in order:", items == list(range(40)))
     print("the server saw more than one, at most five:", 1 < api.peak <= 5)
 
 
-async def fetch_with_retries(client: httpx.AsyncClient, url: str, attempts: int):
+async def fetch_with_retries(client: httpx.AsyncClient, url: str, attempts: int) -> Any:
     for attempt in range(attempts):
         try:
             response = await client.get(url)
@@ -147,7 +148,7 @@ async def scraped(client: httpx.AsyncClient, api: Api) -> None:
     print("pages:", sorted(seen, key=lambda page: int(page.split("/")[-1])))
 
 
-async def main():
+async def main() -> None:
     api = Api()
     async with (
         api.opened() as url,

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-async def slots_with_a_pause():
+async def slots_with_a_pause() -> None:
     """rate limiting: a few slots, each kept a little longer than needed"""
     slots = asyncio.Semaphore(3)
     begun: list[float] = []
@@ -47,7 +47,7 @@ class Metronome:
         await asyncio.sleep(turn - now)
 
 
-async def one_per_interval():
+async def one_per_interval() -> None:
     """rate limiting: so many requests per second"""
     metronome = Metronome(0.02)
     order = []
@@ -93,12 +93,12 @@ async def with_retries(
     raise AssertionError("not reached")
 
 
-async def retry_until_it_works():
+async def retry_until_it_works() -> None:
     """retry: exponential backoff until the service recovers"""
     print(await with_retries(FlakyService(failures=2).call))
 
 
-async def retry_and_give_up():
+async def retry_and_give_up() -> None:
     """retry: the last failure is the caller's"""
     try:
         await with_retries(FlakyService(failures=99).call, attempts=3)
@@ -116,7 +116,7 @@ async def in_time(
         return default
 
 
-async def timeout_wrapper():
+async def timeout_wrapper() -> None:
     """timeout wrapper: a default instead of an exception"""
 
     async def oracle(seconds: float) -> str:
@@ -128,7 +128,7 @@ async def timeout_wrapper():
     print("no default:  ", await in_time(oracle(30), 0.01))
 
 
-async def many_but_not_too_many():
+async def many_but_not_too_many() -> None:
     """bounded concurrency: five hundred jobs, twenty at a time"""
     limit = asyncio.Semaphore(20)
     inside = peak = 0
@@ -176,7 +176,7 @@ async def stream_words(port: int, prompt: str) -> AsyncIterator[str]:
         await writer.wait_closed()
 
 
-async def streaming_response():
+async def streaming_response() -> None:
     """streaming: an asynchronous generator over a connection"""
     server = await asyncio.start_server(tell_a_joke, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -194,7 +194,7 @@ async def collect(stream: AsyncIterator[str]) -> list[str]:
     return [word async for word in stream]
 
 
-async def main():
+async def main() -> None:
     for demo in (
         slots_with_a_pause,
         one_per_interval,

@@ -75,11 +75,11 @@ def run(arguments: list[str], timeout: float) -> Run:
 
 def missing_packages(example: Path) -> list[str]:
     """The modules that an example imports at top level and that are not here."""
-    names = set()
+    names: set[str] = set()
     for node in ast.parse(example.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        elif isinstance(node, ast.ImportFrom) and node.module:
             names.add(node.module)
     packages = {name.partition(".")[0] for name in names} - sys.stdlib_module_names
     return sorted(p for p in packages if importlib.util.find_spec(p) is None)
@@ -87,7 +87,7 @@ def missing_packages(example: Path) -> list[str]:
 
 def differences(hot: Run, stock: Run) -> list[str]:
     """A diff of what the two runs gave, empty when they are the same."""
-    lines = []
+    lines: list[str] = []
     for stream in ("stdout", "stderr"):
         lines += difflib.unified_diff(
             getattr(stock, stream).splitlines(),
@@ -103,7 +103,7 @@ def differences(hot: Run, stock: Run) -> list[str]:
     return lines
 
 
-def compare(example: Path, timeout: float, hot_first: bool) -> tuple[dict, list[str]]:
+def compare(example: Path, timeout: float, hot_first: bool) -> tuple[dict[str, Run], list[str]]:
     """Run one example on both loops; the second result is what went wrong."""
     order = sorted(LOOPS, reverse=hot_first)
     runs = {loop: run([*LOOPS[loop], str(example)], timeout) for loop in order}
@@ -124,7 +124,7 @@ def choose(only: list[str]) -> list[Path]:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description="Run every example on hotloop and on stock asyncio, and compare.")
     parser.add_argument(
         "--only", action="append", default=[], metavar="NAME", help="may be repeated"
     )

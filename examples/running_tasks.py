@@ -13,7 +13,7 @@ async def deliver(parcel: str, seconds: float) -> str:
     return f"{parcel} delivered"
 
 
-async def gather_keeps_order():
+async def gather_keeps_order() -> None:
     """gather: results in argument order, whatever finishes first"""
     finished = []
 
@@ -30,7 +30,7 @@ async def gather_keeps_order():
     print("results: ", results)
 
 
-async def work_in_the_background():
+async def work_in_the_background() -> None:
     """create_task: start now, await later"""
 
     async def background() -> str:
@@ -45,17 +45,17 @@ async def work_in_the_background():
     print("awaited:", await task, "| name:", task.get_name(), "| done:", task.done())
 
 
-async def tasks_by_hand():
+async def tasks_by_hand() -> None:
     """gather does what awaiting one task after the other does"""
     tasks = [asyncio.create_task(deliver(name, 0.02)) for name in ("pen", "ink")]
     by_hand = [await task for task in tasks]
     gathered = await asyncio.gather(deliver("pen", 0.02), deliver("ink", 0.02))
-    print(by_hand, "same:", by_hand == gathered)
+    print(by_hand, "same:", by_hand == list(gathered))
 
 
-async def keep_references():
+async def keep_references() -> None:
     """background tasks live in a set until they are done"""
-    running: set[asyncio.Task] = set()
+    running: set[asyncio.Task[str]] = set()
     for number in range(5):
         task = asyncio.create_task(deliver(f"letter {number}", 0.01))
         running.add(task)
@@ -66,7 +66,7 @@ async def keep_references():
     print("running:", len(running))
 
 
-async def wait_for_the_first():
+async def wait_for_the_first() -> None:
     """wait: the first one to finish, then cancel the others"""
     tasks = [asyncio.create_task(deliver(f"courier {n}", n * 0.1)) for n in (1, 2, 3)]
     done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -78,7 +78,7 @@ async def wait_for_the_first():
     print("all the others cancelled:", all(task.cancelled() for task in pending))
 
 
-async def other_ways_to_wait():
+async def other_ways_to_wait() -> None:
     """wait: until the first exception, until all are done, with a timeout"""
 
     async def broken_van() -> None:
@@ -97,7 +97,7 @@ async def other_ways_to_wait():
     print("after waiting for all: done", len(done), "pending", len(pending))
 
 
-async def give_up_waiting():
+async def give_up_waiting() -> None:
     """wait_for: a result in time, or TimeoutError and a cancelled task"""
     print(await asyncio.wait_for(deliver("card", 0.01), timeout=5))
     slow = asyncio.create_task(deliver("piano", 30))
@@ -107,7 +107,7 @@ async def give_up_waiting():
         print("timed out, task cancelled:", slow.cancelled())
 
 
-async def as_they_arrive():
+async def as_they_arrive() -> None:
     """as_completed: the fastest first"""
     for next_one in asyncio.as_completed(
         [deliver("third", 0.11), deliver("first", 0.01), deliver("second", 0.06)]
@@ -115,7 +115,7 @@ async def as_they_arrive():
         print(await next_one)
 
 
-async def as_they_arrive_at_random():
+async def as_they_arrive_at_random() -> None:
     """as_completed: random delays, still sorted by arrival"""
     delays = random.sample([0.0, 0.04, 0.08, 0.12, 0.16], k=5)
 
@@ -126,7 +126,7 @@ async def as_they_arrive_at_random():
     print(len(arrived), "arrived, in order of their delay:", arrived == sorted(delays))
 
 
-async def timeout_block():
+async def timeout_block() -> None:
     """timeout: a deadline for everything in the block"""
     try:
         async with asyncio.timeout(0.15):
@@ -141,7 +141,7 @@ async def timeout_block():
         print(await deliver("mirror", 0.02), "| expired:", deadline.expired())
 
 
-async def group_of_tasks():
+async def group_of_tasks() -> None:
     """TaskGroup: the block ends when every task in it has ended"""
     async with asyncio.TaskGroup() as group:
         hat = group.create_task(deliver("hat", 0.05))
@@ -150,7 +150,7 @@ async def group_of_tasks():
     print("after the block:", hat.result(), "and", coat.result())
 
 
-async def group_that_fails():
+async def group_that_fails() -> None:
     """TaskGroup: one failure cancels the rest"""
 
     async def lose(parcel: str) -> None:
@@ -166,7 +166,7 @@ async def group_that_fails():
     print("the other task was cancelled:", safe.cancelled())
 
 
-async def main():
+async def main() -> None:
     for demo in (
         gather_keeps_order,
         work_in_the_background,

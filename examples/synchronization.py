@@ -17,11 +17,11 @@ class Gauge:
         self.inside += 1
         self.peak = max(self.peak, self.inside)
 
-    def __exit__(self, *exc_info) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.inside -= 1
 
 
-async def at_most_three():
+async def at_most_three() -> None:
     """Semaphore: ten pages, three at a time"""
     turnstile = asyncio.Semaphore(3)
     gauge = Gauge()
@@ -37,7 +37,7 @@ async def at_most_three():
     print("most at the same time:", gauge.peak)
 
 
-async def first_come_first_served():
+async def first_come_first_served() -> None:
     """Semaphore: waiters are served in the order they came"""
     turnstile = asyncio.Semaphore(1)
     served = []
@@ -66,7 +66,7 @@ class Account:
             await self.deposit(amount)
 
 
-async def lost_updates():
+async def lost_updates() -> None:
     """Lock: without it updates get lost, with it none does"""
     careless, careful = Account(), Account()
     await asyncio.gather(*(careless.deposit(1) for _ in range(10)))
@@ -75,7 +75,7 @@ async def lost_updates():
     print("with a lock:   ", careful.balance)
 
 
-async def starting_gun():
+async def starting_gun() -> None:
     """Event: everybody waits for one signal"""
     gun = asyncio.Event()
     running = []
@@ -94,7 +94,7 @@ async def starting_gun():
     print("can be used again, set:", gun.is_set())
 
 
-async def wait_for_a_condition():
+async def wait_for_a_condition() -> None:
     """Condition: wait until the shared state is as wanted"""
     shelf: list[str] = []
     changed = asyncio.Condition()
@@ -113,7 +113,7 @@ async def wait_for_a_condition():
     print(await task)
 
 
-async def producers_and_consumers():
+async def producers_and_consumers() -> None:
     """Queue: two producers, three consumers, join, cancel the idle ones"""
     queue: asyncio.Queue[str] = asyncio.Queue(maxsize=4)
     cooked: list[str] = []
@@ -142,7 +142,7 @@ async def producers_and_consumers():
     print("cooks cancelled:", [task.cancelled() for task in cooks])
 
 
-async def end_marker():
+async def end_marker() -> None:
     """Queue: a marker for every consumer says that nothing more comes"""
     queue: asyncio.Queue[int | None] = asyncio.Queue()
     consumers = 2
@@ -161,12 +161,14 @@ async def end_marker():
             squares.append(number * number)
         return squares
 
-    _, *shares = await asyncio.gather(produce(), *(consume() for _ in range(consumers)))
+    producer = asyncio.create_task(produce())
+    shares = await asyncio.gather(*(consume() for _ in range(consumers)))
+    await producer
     print("all squares:", sorted(square for share in shares for square in share))
     print("everybody had something to do:", all(shares))
 
 
-async def pressure():
+async def pressure() -> None:
     """Queue: put waits while the queue is full"""
     queue: asyncio.Queue[int] = asyncio.Queue(maxsize=2)
     sizes = []
@@ -184,7 +186,7 @@ async def pressure():
     print("taken:", taken, "| never more than two inside:", max(sizes) <= 2)
 
 
-async def main():
+async def main() -> None:
     for demo in (
         at_most_three,
         first_come_first_served,

@@ -7,6 +7,7 @@ library's unittest.IsolatedAsyncioTestCase and AsyncMock do the same job.
 import asyncio
 import sys
 import unittest
+from collections.abc import Awaitable, Callable
 from unittest.mock import AsyncMock
 
 
@@ -17,7 +18,7 @@ async def greet(name: str) -> str:
     return f"good morning, {name}"
 
 
-async def headline(fetch) -> str:
+async def headline(fetch: Callable[[str], Awaitable[str]]) -> str:
     """Depends on a coroutine function that tests can replace."""
     return (await fetch("news")).upper()
 
@@ -77,21 +78,15 @@ class HeadlineTest(unittest.IsolatedAsyncioTestCase):
 class PlainReport(unittest.TestResult):
     """One line a test, without timings."""
 
-    def addSuccess(self, test) -> None:
+    def addSuccess(self, test: unittest.TestCase) -> None:
         super().addSuccess(test)
         print("ok    ", test.id().partition(".")[2])
-
-    def addFailure(self, test, err) -> None:
-        super().addFailure(test, err)
-        print("FAILED", test.id().partition(".")[2], err[1])
-
-    def addError(self, test, err) -> None:
-        super().addError(test, err)
-        print("ERROR ", test.id().partition(".")[2], err[1])
 
 
 if __name__ == "__main__":
     report = PlainReport()
     unittest.defaultTestLoader.loadTestsFromModule(sys.modules[__name__]).run(report)
+    for test, traceback in report.failures + report.errors:
+        print("FAILED", test.id().partition(".")[2], traceback)
     print(report.testsRun, "tests, all passed:", report.wasSuccessful())
     sys.exit(not report.wasSuccessful())

@@ -7,9 +7,10 @@ import asyncio
 import json
 
 import websockets
+from websockets.asyncio.server import ServerConnection
 
 
-async def echo(connection) -> None:
+async def echo(connection: ServerConnection) -> None:
     async for message in connection:
         if message == "bye":
             await connection.close(code=1000, reason="see you")
@@ -17,7 +18,7 @@ async def echo(connection) -> None:
             await connection.send(message)
 
 
-def connect(port: int):
+def connect(port: int) -> websockets.connect:
     return websockets.connect(f"ws://127.0.0.1:{port}", proxy=None)
 
 
@@ -42,7 +43,7 @@ async def text_and_bytes(port: int) -> None:
 async def several_clients(port: int) -> None:
     """clients at the same time"""
 
-    async def client(name: str) -> list[str]:
+    async def client(name: str) -> list[str | bytes]:
         async with connect(port) as websocket:
             for number in range(3):
                 await websocket.send(f"{name}{number}")
@@ -61,7 +62,7 @@ async def sender_and_receiver(port: int) -> None:
                 await asyncio.sleep(0.002)
             await websocket.send("bye")
 
-        async def receive() -> list[str]:
+        async def receive() -> list[str | bytes]:
             return [message async for message in websocket]
 
         _, received = await asyncio.gather(send(), receive())
@@ -77,10 +78,11 @@ async def closed_by_the_server(port: int) -> None:
         try:
             await websocket.recv()
         except websockets.ConnectionClosedOK as closed:
+            assert closed.rcvd is not None  # what the server said
             print("closed:", closed.rcvd.code, closed.rcvd.reason)
 
 
-async def main():
+async def main() -> None:
     async with websockets.serve(echo, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         for demo in (

@@ -13,7 +13,7 @@ from ._loop import EventLoop, Loop, new_event_loop
 
 __version__ = "0.1.0"
 
-__all__ = (
+__all__ = [
     "EventLoop",
     "Future",
     "Handle",
@@ -24,9 +24,9 @@ __all__ = (
     "libuv_version",
     "new_event_loop",
     "run",
-)
+]
 if _sys.version_info < (3, 16):
-    __all__ += ("EventLoopPolicy",)
+    __all__ += ["EventLoopPolicy"]
 
 
 def run(main, *, debug=None):
