@@ -1,0 +1,242 @@
+"""--charts: pictures of the results, as SVG for documents and PNG for eyes (needs matplotlib)."""
+
+from pathlib import Path
+from typing import Any
+
+from .family import Family, Workload
+from .loops import LIMIT
+from .record import Record
+from .report import by_family
+from .rounds import Results
+
+try:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+except ImportError:
+    matplotlib = None
+
+MISSING = "charts are left out: matplotlib is not installed (pip install --group bench)"
+
+FASTER, SAME, SLOWER = "#2a7f9e", "#9aa5ab", "#c8323c"
+PEERS = {
+    "uvloop": ("D", "#e09f3e"),
+    "zuvloop": ("s", "#7b5ea7"),
+    "rsloop": ("^", "#5a9367"),
+    "rloop": ("v", "#8c564b"),
+    "blazio": ("P", "#d67ab1"),
+    LIMIT: ("|", "#111111"),
+}
+STYLE = {
+    "font.size": 9,
+    "font.family": "sans-serif",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.hashsalt": "hotloop",  # the same results make the same file
+    "figure.facecolor": "white",
+}
+
+
+def name(what: str, record: Record) -> str:
+    """Of a chart's file, without the ending."""
+    return f"{what}-py{'.'.join(record.machine['python'].split('.')[:2])}"
+
+
+def draw(folder: str, records: list[Record]) -> None:
+    """For each record: the headlines, every family's ratios, and how late timers are."""
+    if not matplotlib:
+        print(f"\n{MISSING}")
+        return
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context(STYLE):
+        for record in records:
+            headlines = {w: row for w, row in record.results.items() if w.headline}
+            for what, results in [("headlines", headlines), *families(record.results)]:
+                draw_ratios(Path(folder) / name(what, record), record, results, what)
+            draw_lateness(Path(folder) / name("timers", record), record)
+
+
+def families(results: Results) -> list[tuple[str, Results]]:
+    return [(f.name, found) for f, found in by_family(results) if f.name != "timers"]
+
+
+def save(figure: Any, path: Path) -> None:
+    figure.savefig(path.with_name(path.name + ".svg"), metadata={"Date": None})
+    figure.savefig(path.with_name(path.name + ".png"), dpi=110)
+    pyplot.close(figure)
+
+
+# ---- times as fast as asyncio ----
+
+
+def draw_ratios(path: Path, record: Record, results: Results, what: str) -> None:
+    """A bar for hotloop, with its interval, and a mark for every other loop."""
+    shown = {w: row for w, row in results.items() if "ratio" in summary(row, "hotloop")}
+    if not shown:
+        return
+    places = positions(list(shown))
+    figure, axes = pyplot.subplots(
+        figsize=(8.5, 1.5 + 0.23 * (max(places.values()) + 1)), layout="constrained"
+    )
+    for workload, row in shown.items():
+        draw_row(axes, places[workload], row)
+    label_rows(axes, places, headings=what == "headlines")
+    label_axis(axes, shown)
+    axes.set_title(title(record, what), loc="left", fontsize=9, color="#444444")
+    legend(axes, shown)
+    save(figure, path)
+
+
+def summary(row: dict, loop: str) -> dict:
+    return row[loop].summary if loop in row else {}
+
+
+def positions(workloads: list[Workload]) -> dict[Workload, int]:
+    """A line for each, from the top, with one left free for each family's heading."""
+    places, line, family = {}, -1, None
+    for workload in workloads:
+        line += 1 if workload.family is family else 2
+        family = workload.family
+        places[workload] = line
+    return places
+
+
+def draw_row(axes: Any, place: int, row: dict) -> None:
+    ours = summary(row, "hotloop")
+    ratio, low, high = ours["ratio"], ours["low"], ours["high"]
+    color = FASTER if low > 1 else SLOWER if high < 1 else SAME
+    # From 1, so that a loss points to the other side.
+    axes.barh(place, ratio - 1, left=1, height=0.62, color=color, zorder=2)
+    axes.plot([low, high], [place, place], color="#10333f", linewidth=1.4, zorder=4)
+    axes.annotate(
+        f"{ratio:.2f}x",
+        (max(high, 1), place),
+        xytext=(5, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=7.5,
+        zorder=5,
+    )
+    for loop, (marker, color) in PEERS.items():
+        if "ratio" in summary(row, loop):
+            axes.plot(
+                row[loop].summary["ratio"],
+                place,
+                marker,
+                color=color,
+                markersize=9 if loop == LIMIT else 4.5,
+                markeredgewidth=2 if loop == LIMIT else 0.5,
+                zorder=3,
+            )
+
+
+def label_rows(axes: Any, places: dict[Workload, int], headings: bool) -> None:
+    axes.set_yticks(list(places.values()), [workload.name for workload in places])
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(max(places.values()) + 0.7, -0.1)
+    for family, place in first_places(places).items():
+        text = family.title.split(":")[0] if headings else family.title
+        axes.annotate(
+            text,
+            (0, place - 1),
+            xycoords=("axes fraction", "data"),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontweight="bold",
+        )
+
+
+def first_places(places: dict[Workload, int]) -> dict[Family, int]:
+    found: dict[Family, int] = {}
+    for workload, place in places.items():
+        found.setdefault(workload.family, place)
+    return found
+
+
+def label_axis(axes: Any, shown: Results) -> None:
+    values = [
+        value
+        for row in shown.values()
+        for result in row.values()
+        for key in ("ratio", "low", "high")
+        if (value := result.summary.get(key))
+    ]
+    low, high = min(*values, 0.9), max(*values, 1.5)
+    axes.set_xscale("log")
+    axes.set_xlim(low * 0.9, high * 1.35)
+    ticks = [
+        t
+        for t in (0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 8, 12, 20, 40)
+        if low * 0.9 <= t <= high * 1.35
+    ]
+    axes.set_xticks(ticks, [f"{tick:g}x" for tick in ticks])
+    axes.set_xticks([], minor=True)
+    axes.axvline(1, color="#444444", linewidth=1, zorder=1)
+    axes.grid(axis="x", color="#e5e5e5", linewidth=0.7, zorder=0)
+    axes.set_axisbelow(True)
+    axes.set_xlabel("times as fast as stock asyncio (log scale, 95 % interval)")
+
+
+def legend(axes: Any, shown: Results) -> None:
+    """Only what is in the picture."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    ours = [row["hotloop"].summary for row in shown.values()]
+    entries = [Patch(color=FASTER, label="hotloop, faster")]
+    if any(s["low"] <= 1 <= s["high"] for s in ours):
+        entries.append(Patch(color=SAME, label="hotloop, no difference"))
+    if any(s["high"] < 1 for s in ours):
+        entries.append(Patch(color=SLOWER, label="hotloop, slower"))
+    for loop, (marker, color) in PEERS.items():
+        if any("ratio" in summary(row, loop) for row in shown.values()):
+            entries.append(
+                Line2D([], [], linestyle="", marker=marker, color=color, label=loop, markersize=6)
+            )
+    axes.figure.legend(
+        handles=entries, loc="outside lower center", ncols=len(entries), frameon=False, fontsize=8
+    )
+
+
+def title(record: Record, what: str) -> str:
+    about = record.machine
+    system = "-".join(about["system"].split("-")[:2])
+    return f"{about['cpu']}, {about['cores']} cores, {system}, Python {about['python']}"
+
+
+# ---- timers ----
+
+
+def draw_lateness(path: Path, record: Record) -> None:
+    """Lateness by delay: the median as a line, up to the 99th percentile as a shade."""
+    results = {w: row for w, row in record.results.items() if w.family.name == "timers"}
+    if len(results) < 2:
+        return
+    delays = [float(workload.name.split()[1]) for workload in results]
+    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    for loop in record.loops:
+        found = [summary(row, loop) for row in results.values()]
+        if not all(found):
+            continue
+        color = {"asyncio": SAME, "hotloop": FASTER}.get(loop) or PEERS.get(loop, ("", "#555555"))[
+            1
+        ]
+        middle = [s["p50"] for s in found]
+        axes.plot(delays, middle, "o-", color=color, markersize=4, label=loop, zorder=3)
+        axes.fill_between(delays, middle, [s["p99"] for s in found], color=color, alpha=0.15)
+    axes.set_xscale("log")
+    axes.set_xticks(delays, [f"{delay:g}" for delay in delays])
+    axes.set_xticks([], minor=True)
+    axes.set_yscale("symlog", linthresh=100)
+    highest = axes.get_ylim()[1]
+    ticks = [t for t in (-1000, 0, 50, 100, 200, 500, 1000, 2000, 5000, 10000) if t <= highest]
+    axes.set_yticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.set_yticks([], minor=True)
+    axes.grid(color="#e5e5e5", linewidth=0.7)
+    axes.set_xlabel("asyncio.sleep(), ms")
+    axes.set_ylabel("us late: median, shaded up to p99")
+    axes.set_title(title(record, "timers"), loc="left", fontsize=9, color="#444444")
+    axes.legend(frameon=False)
+    save(figure, path)

@@ -1,0 +1,49 @@
+"""The progress bar: rich's, on a terminal; nothing where rich or the terminal is missing."""
+
+import sys
+from types import TracebackType
+
+try:
+    from rich import progress as rich_progress
+    from rich.console import Console
+except ImportError:
+    rich_progress = None
+
+
+class Progress:
+    """A context: step() says what begins now, out of `total` steps."""
+
+    def __init__(self, total: int) -> None:
+        self.bar = None
+        if rich_progress and sys.stderr.isatty():
+            self.bar = rich_progress.Progress(
+                rich_progress.BarColumn(),
+                rich_progress.MofNCompleteColumn(),
+                rich_progress.TimeRemainingColumn(),
+                rich_progress.TextColumn("{task.description}"),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self.task = self.bar.add_task("", total=total)
+
+    def __enter__(self) -> "Progress":
+        if self.bar:
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def step(self, text: str) -> None:
+        if self.bar:
+            self.bar.update(self.task, description=text)
+
+    def done(self) -> None:
+        if self.bar:
+            self.bar.advance(self.task)
