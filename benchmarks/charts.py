@@ -1,5 +1,6 @@
 """--charts: pictures of the results, as SVG for documents and PNG for eyes (needs matplotlib)."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,6 @@ from .loops import LIMIT
 from .record import Record
 from .report import by_family
 from .rounds import Results
-
-try:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-except ImportError:
-    matplotlib = None
 
 MISSING = "charts are left out: matplotlib is not installed (pip install --group bench)"
 
@@ -38,6 +31,19 @@ STYLE = {
 }
 
 
+@functools.cache
+def plotting() -> Any:
+    """matplotlib.pyplot, only when it is wanted, as it takes a second to import; None without it."""
+    try:
+        import matplotlib
+    except ImportError:
+        return None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
 def name(what: str, record: Record) -> str:
     """Of a chart's file, without the ending."""
     return f"{what}-py{'.'.join(record.machine['python'].split('.')[:2])}"
@@ -45,11 +51,11 @@ def name(what: str, record: Record) -> str:
 
 def draw(folder: str, records: list[Record]) -> None:
     """For each record: the headlines, every family's ratios, and how late timers are."""
-    if not matplotlib:
+    if plotting() is None:
         print(f"\n{MISSING}")
         return
     Path(folder).mkdir(parents=True, exist_ok=True)
-    with matplotlib.rc_context(STYLE):
+    with plotting().rc_context(STYLE):
         for record in records:
             headlines = {w: row for w, row in record.results.items() if w.headline}
             for what, results in [("headlines", headlines), *families(record.results)]:
@@ -64,7 +70,7 @@ def families(results: Results) -> list[tuple[str, Results]]:
 def save(figure: Any, path: Path) -> None:
     figure.savefig(path.with_name(path.name + ".svg"), metadata={"Date": None})
     figure.savefig(path.with_name(path.name + ".png"), dpi=110)
-    pyplot.close(figure)
+    plotting().close(figure)
 
 
 # ---- times as fast as asyncio ----
@@ -76,7 +82,7 @@ def draw_ratios(path: Path, record: Record, results: Results, what: str) -> None
     if not shown:
         return
     places = positions(list(shown))
-    figure, axes = pyplot.subplots(
+    figure, axes = plotting().subplots(
         figsize=(8.5, 1.5 + 0.23 * (max(places.values()) + 1)), layout="constrained"
     )
     for workload, row in shown.items():
@@ -106,13 +112,15 @@ def draw_row(axes: Any, place: int, row: dict) -> None:
     ours = summary(row, "hotloop")
     ratio, low, high = ours["ratio"], ours["low"], ours["high"]
     color = FASTER if low > 1 else SLOWER if high < 1 else SAME
+    peers = [row[loop].summary["ratio"] for loop in PEERS if "ratio" in summary(row, loop)]
+    rightmost = max(high, 1, *peers)
     # From 1, so that a loss points to the other side.
     axes.barh(place, ratio - 1, left=1, height=0.62, color=color, zorder=2)
     axes.plot([low, high], [place, place], color="#10333f", linewidth=1.4, zorder=4)
     axes.annotate(
         f"{ratio:.2f}x",
-        (max(high, 1), place),
-        xytext=(5, 0),
+        (rightmost, place),  # beside the marks of the other loops, not under them
+        xytext=(6, 0),
         textcoords="offset points",
         va="center",
         fontsize=7.5,
@@ -134,7 +142,7 @@ def draw_row(axes: Any, place: int, row: dict) -> None:
 def label_rows(axes: Any, places: dict[Workload, int], headings: bool) -> None:
     axes.set_yticks(list(places.values()), [workload.name for workload in places])
     axes.tick_params(axis="y", length=0)
-    axes.set_ylim(max(places.values()) + 0.7, -0.1)
+    axes.set_ylim(max(places.values()) + 0.7, -0.6)
     for family, place in first_places(places).items():
         text = family.title.split(":")[0] if headings else family.title
         axes.annotate(
@@ -215,7 +223,7 @@ def draw_lateness(path: Path, record: Record) -> None:
     if len(results) < 2:
         return
     delays = [float(workload.name.split()[1]) for workload in results]
-    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    figure, axes = plotting().subplots(figsize=(7, 4), layout="constrained")
     for loop in record.loops:
         found = [summary(row, loop) for row in results.values()]
         if not all(found):

@@ -2,7 +2,6 @@
 
 import asyncio
 import importlib
-import importlib.metadata
 import importlib.util
 import subprocess
 import sys
@@ -44,6 +43,8 @@ class Loop:
 
     def about(self) -> dict[str, str]:
         """Its version, and libuv's where it has one."""
+        import importlib.metadata  # only here: it is slow, and the children do without
+
         about = {}
         try:
             about["version"] = importlib.metadata.version(self.module)

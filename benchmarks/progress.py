@@ -2,28 +2,15 @@
 
 import sys
 from types import TracebackType
-
-try:
-    from rich import progress as rich_progress
-    from rich.console import Console
-except ImportError:
-    rich_progress = None
+from typing import Any
 
 
 class Progress:
     """A context: step() says what begins now, out of `total` steps."""
 
     def __init__(self, total: int) -> None:
-        self.bar = None
-        if rich_progress and sys.stderr.isatty():
-            self.bar = rich_progress.Progress(
-                rich_progress.BarColumn(),
-                rich_progress.MofNCompleteColumn(),
-                rich_progress.TimeRemainingColumn(),
-                rich_progress.TextColumn("{task.description}"),
-                console=Console(stderr=True),
-                transient=True,
-            )
+        self.bar = make_bar() if sys.stderr.isatty() else None
+        if self.bar:
             self.task = self.bar.add_task("", total=total)
 
     def __enter__(self) -> "Progress":
@@ -47,3 +34,20 @@ class Progress:
     def done(self) -> None:
         if self.bar:
             self.bar.advance(self.task)
+
+
+def make_bar() -> Any:
+    """None where rich is missing."""
+    try:
+        from rich import progress
+        from rich.console import Console
+    except ImportError:
+        return None
+    return progress.Progress(
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.description}"),
+        console=Console(stderr=True),
+        transient=True,
+    )
