@@ -12,7 +12,8 @@ from . import loops, native
 from .family import Metrics, Workload
 from .progress import Progress
 
-TIMEOUT_S = 60
+TIMEOUT_S = 20  # of a child, which measures for a second at most
+SLOW_TIMEOUT_S = 600  # where a counter slows it down
 ROOT = Path(__file__).resolve().parent.parent
 
 # What starting and ending a child takes, by experience, besides the time that it measures.
@@ -127,7 +128,7 @@ def run_child(
     loop: str, workload: Workload, unit: str, number: float, wrapper: tuple[str, ...] = ()
 ) -> Metrics:
     child = [sys.executable, "-m", "benchmarks.child", loop, workload.path, unit, str(number)]
-    timeout = TIMEOUT_S * (10 if wrapper else 1)  # a counter makes the run slower
+    timeout = SLOW_TIMEOUT_S if wrapper else TIMEOUT_S
     try:
         process = subprocess.run(
             [*wrapper, *child],

@@ -12,7 +12,12 @@ import pytest
 from benchmarks import echo, http, load, memory, native, tls
 from benchmarks.load import Load
 
-pytestmark = pytest.mark.skipif(bool(native.why_no_compiler()), reason="no C compiler")
+pytestmark = [
+    pytest.mark.skipif(bool(native.why_no_compiler()), reason="no C compiler"),
+    # A loop may end before it sees that the load generator is gone.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 needs_tls = pytest.mark.skipif(bool(native.why_no_tls()), reason="no OpenSSL headers")
 needs_server = pytest.mark.skipif(bool(native.why_no_server()), reason="no libuv headers")
 
