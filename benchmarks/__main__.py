@@ -2,7 +2,7 @@
 
 import sys
 
-from . import FAMILIES, charts, compare, instructions, loops, machine, markdown, report, rounds
+from . import charts, compare, families, instructions, loops, machine, markdown, report, rounds
 from .family import Workload
 from .options import Options, names, parse
 from .record import Record
@@ -30,22 +30,23 @@ def run(options: Options) -> int:
     if "hotloop" not in names(options.loops):
         print("hotloop is not installed: pip install . (or make run)", file=sys.stderr)
     old = options.compare and read_old(options)
-    report.print_machine(machine.about(options.loops))
+    about = machine.about(options.loops)
+    report.print_machine(about)
     runnable = [workload for workload in options.only if not workload.why_not()]
     if options.instructions:
         with running(runnable):
             return instructions.report(runnable, options.loops)
-    record = measure(options, runnable)
+    record = measure(options, runnable, about)
     tell([record], options)
     slower = compare_with(old, record, options) if old else []
     return exit_code(record, options.check) or int(bool(slower))
 
 
-def measure(options: Options, workloads: list[Workload]) -> Record:
+def measure(options: Options, workloads: list[Workload], about: dict) -> Record:
     """One measurement of these workloads, with the reasons why others are left out."""
-    about = machine.about(options.loops)
     results = rounds.empty(workloads, options.loops)
     plan = rounds.Plan.make(rounds.weight(results), options.rounds, options.minutes)
+    print(plan.about(results), flush=True)
     with running(workloads):
         taken = rounds.measure(results, plan)
     settings = {"rounds": taken, "seconds": plan.seconds}
@@ -90,7 +91,7 @@ def compare_with(old: Record, new: Record, options: Options) -> list[compare.Cha
     found = compare.changes(old.results, new.results)
     slower = [change for change in found if change.slower(options.threshold)]
     if slower:
-        again = measure(options, [change.workload for change in slower])
+        again = measure(options, [change.workload for change in slower], new.machine)
         twice = compare.changes(old.results, again.results)
         slower = [change for change in twice if change.slower(options.threshold)]
     compare.print_changes(options.compare, found, slower, options.threshold)
@@ -106,9 +107,10 @@ def exit_code(record: Record, check: bool) -> int:
 
 
 def list_all() -> int:
-    for family in FAMILIES:
+    for family in families():
         rows = [
-            [w.path, family.goal(w), "quick" * w.headline, w.why_not()] for w in family.workloads
+            [w.path, family.goal(w), "quick" * w.headline + "extra" * w.extra, w.why_not()]
+            for w in family.workloads
         ]
         report.print_table(family.title, ["", "goal", "", ""], rows)
     missing = [name for name in loops.NAMES if name not in loops.installed()]

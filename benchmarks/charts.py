@@ -7,7 +7,7 @@ from typing import Any
 from .family import Family, Workload
 from .loops import LIMIT
 from .record import Record
-from .report import by_family
+from .report import by_family, verdict
 from .rounds import Results
 
 MISSING = "charts are left out: matplotlib is not installed (pip install --group bench)"
@@ -83,13 +83,13 @@ def draw_ratios(path: Path, record: Record, results: Results, what: str) -> None
         return
     places = positions(list(shown))
     figure, axes = plotting().subplots(
-        figsize=(8.5, 1.5 + 0.23 * (max(places.values()) + 1)), layout="constrained"
+        figsize=(10, 1.5 + 0.23 * (max(places.values()) + 1)), layout="constrained"
     )
     for workload, row in shown.items():
         draw_row(axes, places[workload], row)
-    label_rows(axes, places, headings=what == "headlines")
+    label_rows(axes, places)
     label_axis(axes, shown)
-    axes.set_title(title(record, what), loc="left", fontsize=9, color="#444444")
+    head(figure, "hotloop, times as fast as stock asyncio", record)
     legend(axes, shown)
     save(figure, path)
 
@@ -112,20 +112,10 @@ def draw_row(axes: Any, place: int, row: dict) -> None:
     ours = summary(row, "hotloop")
     ratio, low, high = ours["ratio"], ours["low"], ours["high"]
     color = FASTER if low > 1 else SLOWER if high < 1 else SAME
-    peers = [row[loop].summary["ratio"] for loop in PEERS if "ratio" in summary(row, loop)]
-    rightmost = max(high, 1, *peers)
     # From 1, so that a loss points to the other side.
     axes.barh(place, ratio - 1, left=1, height=0.62, color=color, zorder=2)
     axes.plot([low, high], [place, place], color="#10333f", linewidth=1.4, zorder=4)
-    axes.annotate(
-        f"{ratio:.2f}x",
-        (rightmost, place),  # beside the marks of the other loops, not under them
-        xytext=(6, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=7.5,
-        zorder=5,
-    )
+    say(axes, place, f"{ratio:.2f}x", verdict(row))
     for loop, (marker, color) in PEERS.items():
         if "ratio" in summary(row, loop):
             axes.plot(
@@ -139,12 +129,29 @@ def draw_row(axes: Any, place: int, row: dict) -> None:
             )
 
 
-def label_rows(axes: Any, places: dict[Workload, int], headings: bool) -> None:
+def say(axes: Any, place: int, ratio: str, words: str) -> None:
+    """At the right edge: the ratio, and what a reader must not overlook."""
+    lost = words.startswith("slower")
+    for text, indent, color in ((ratio, 8, "#222222"), (words if lost else "", 44, SLOWER)):
+        axes.annotate(
+            text,
+            (1, place),
+            xycoords=("axes fraction", "data"),
+            xytext=(indent, 0),
+            textcoords="offset points",
+            va="center",
+            color=color,
+            fontsize=8,
+            annotation_clip=False,
+        )
+
+
+def label_rows(axes: Any, places: dict[Workload, int]) -> None:
     axes.set_yticks(list(places.values()), [workload.name for workload in places])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(max(places.values()) + 0.7, -0.6)
     for family, place in first_places(places).items():
-        text = family.title.split(":")[0] if headings else family.title
+        text = family.title.split(":")[0]
         axes.annotate(
             text,
             (0, place - 1),
@@ -173,18 +180,18 @@ def label_axis(axes: Any, shown: Results) -> None:
     ]
     low, high = min(*values, 0.9), max(*values, 1.5)
     axes.set_xscale("log")
-    axes.set_xlim(low * 0.9, high * 1.35)
+    axes.set_xlim(low * 0.9, high * 1.15)
     ticks = [
         t
-        for t in (0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 8, 12, 20, 40)
-        if low * 0.9 <= t <= high * 1.35
+        for t in (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 40)
+        if low * 0.9 <= t <= high * 1.15
     ]
     axes.set_xticks(ticks, [f"{tick:g}x" for tick in ticks])
     axes.set_xticks([], minor=True)
     axes.axvline(1, color="#444444", linewidth=1, zorder=1)
     axes.grid(axis="x", color="#e5e5e5", linewidth=0.7, zorder=0)
     axes.set_axisbelow(True)
-    axes.set_xlabel("times as fast as stock asyncio (log scale, 95 % interval)")
+    axes.set_xlabel("log scale; lines are 95 % intervals")
 
 
 def legend(axes: Any, shown: Results) -> None:
@@ -208,10 +215,13 @@ def legend(axes: Any, shown: Results) -> None:
     )
 
 
-def title(record: Record, what: str) -> str:
+def head(figure: Any, title: str, record: Record) -> None:
     about = record.machine
-    system = "-".join(about["system"].split("-")[:2])
-    return f"{about['cpu']}, {about['cores']} cores, {system}, Python {about['python']}"
+    system = " ".join(about["system"].split("-")[:2])
+    rounds = f"{record.settings['rounds']} rounds"
+    facts = f"Python {about['python']}, {about['cpu']}, {about['cores']} cores, {system}, {rounds}"
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
+    figure.axes[0].set_title(facts, loc="left", fontsize=8, color="#555555")
 
 
 # ---- timers ----
@@ -245,6 +255,6 @@ def draw_lateness(path: Path, record: Record) -> None:
     axes.grid(color="#e5e5e5", linewidth=0.7)
     axes.set_xlabel("asyncio.sleep(), ms")
     axes.set_ylabel("us late: median, shaded up to p99")
-    axes.set_title(title(record, "timers"), loc="left", fontsize=9, color="#444444")
+    head(figure, "How late asyncio.sleep() returns on an idle loop", record)
     axes.legend(frameon=False)
     save(figure, path)

@@ -6,15 +6,16 @@ python -m benchmarks.child LOOP FAMILY/WORKLOAD seconds|batches NUMBER
 import json
 import sys
 
-from . import FAMILIES, cores, loops
+from . import cores, load_family, loops
 from .family import Metrics, Workload
-from .load import peak_memory
+from .procfs import peak_memory
 
 
 def main() -> None:
     loop, path, unit, number = sys.argv[1:]
     cores.pin()
-    (workload,) = (w for family in FAMILIES for w in family.workloads if w.path == path)
+    name, _, _ = path.partition("/")
+    (workload,) = (w for w in load_family(name).workloads if w.path == path)
     if unit == "seconds":
         result = measure(workload, loop, float(number))
     else:
@@ -25,7 +26,8 @@ def main() -> None:
 def measure(workload: Workload, loop: str, seconds: float) -> Metrics:
     if loop == loops.LIMIT:
         return workload.limit(seconds)
-    return {**workload.measure(loops.find(loop), seconds), "rss_kib": peak_memory()}
+    found = workload.measure(loops.find(loop), seconds)
+    return {"rss_kib": peak_memory(), **found}
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from time import perf_counter, process_time
 
-from . import native
+from . import cores, native
 from .family import Family, LoopFactory, Metrics, Need, Workload, modules
 from .load import native_server
 
@@ -71,7 +71,8 @@ def measure_client(client: Client, at_once: int) -> Callable[[LoopFactory, float
 
 def measure_http_client(client: Client) -> Callable[[LoopFactory, float], Metrics]:
     def measure(new_event_loop: LoopFactory, seconds: float) -> Metrics:
-        with native_server("http", "tcp") as (where, _):
+        with native_server("http", "tcp") as (where, pid):
+            cores.move_elsewhere(pid)
             url = f"http://127.0.0.1:{where.removeprefix('tcp:')}/"
             return measure_client(lambda: client(url), AT_ONCE)(new_event_loop, seconds)
 

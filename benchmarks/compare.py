@@ -34,6 +34,10 @@ class Change:
     def faster(self, threshold: float) -> bool:
         return self.factor.high < 1 / (1 + threshold)
 
+    def agrees(self) -> bool:
+        """The two measurements say the same within their noise."""
+        return self.factor.low <= 1 <= self.factor.high
+
 
 def changes(old: Results, new: Results) -> list[Change]:
     """Of the workloads that hotloop has done in both."""
@@ -70,11 +74,13 @@ def print_changes(path: str, found: list[Change], slower: list[Change], threshol
     """`slower` are those confirmed by a second measurement."""
     rows = [row(change, "SLOWER") for change in slower]
     rows += [row(change, "faster") for change in found if change.faster(threshold)]
-    title = f"Compared with {path}, {len(found)} workloads: cost now / then [99 % interval]"
+    title = f"Compared with {path}: cost now / then [99 % interval]"
     if rows:
         print_table(title, ["", "", ""], rows)
     else:
         print(f"\n{title}: nothing changed beyond noise and {threshold:.0%}")
+    agreeing = sum(map(Change.agrees, found))
+    print(f"{agreeing} of {len(found)} workloads agree: their intervals contain 1")
 
 
 def row(change: Change, what: str) -> list[str]:

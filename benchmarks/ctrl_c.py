@@ -66,7 +66,7 @@ def interrupt(new_event_loop: LoopFactory) -> float:
 
 def send_sigint(write_end: int) -> None:
     try:
-        cores.elsewhere()
+        cores.move_elsewhere()
         time.sleep(0.02)
         os.write(write_end, repr(time.perf_counter()).encode())
         os.kill(os.getppid(), signal.SIGINT)

@@ -4,10 +4,11 @@ The servers are ordinary asyncio programs and know nothing of the loop they run 
 """
 
 import asyncio
+import itertools
 import socket
 import ssl
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 from . import load, native
@@ -15,8 +16,12 @@ from .family import Family, Need, Workload
 from .load import Load
 
 BACKLOG = 1000
-CHUNK = 256 * 1024
 KIB = 1024
+CHUNK = 256 * KIB
+BUFFER = 64 * KIB  # of each connection that has one to itself
+
+SIZES = (1, 10, 100)  # KiB
+CONNECTIONS = (1, 50, 1000)
 
 # What a server's start returns: its address, and what closes it.
 Served = tuple[str, Callable[[], Awaitable[None]]]
@@ -38,6 +43,7 @@ class Echo(Family):
         goal: float | None = None,
         needs: tuple[Need, ...] = (),
         headline: bool = False,
+        extra: bool = False,
     ) -> None:
         """One more workload; `limit` is the transport on which the server in C does the same."""
         measure, repeat = load.measurements(serve, spec)
@@ -51,6 +57,7 @@ class Echo(Family):
                 load.limit(spec, limit) if limit else None,
                 (native.why_no_compiler, *needs),
                 headline,
+                extra,
                 # What is big takes long to come round once.
                 weight=2 if spec.connections * spec.size > 2_000_000 else 1,
             )
@@ -71,7 +78,7 @@ class EchoProtocol(asyncio.Protocol):
 class EchoBuffered(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:
         self.transport = transport
-        self.buffer = memoryview(bytearray(CHUNK))
+        self.buffer = memoryview(bytearray(BUFFER))
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self.buffer
@@ -152,11 +159,14 @@ def closer(server: asyncio.Server | asyncio.DatagramTransport) -> Callable[[], A
     return close
 
 
-async def unix_protocols(folder: Path) -> Served:
-    path = folder / "socket"
-    loop = asyncio.get_running_loop()
-    server = await loop.create_unix_server(EchoProtocol, path, backlog=BACKLOG)
-    return f"unix:{path}", closer(server)
+def unix_protocols(factory: type) -> load.Serve:
+    async def serve(folder: Path) -> Served:
+        path = folder / "socket"
+        loop = asyncio.get_running_loop()
+        server = await loop.create_unix_server(factory, path, backlog=BACKLOG)
+        return f"unix:{path}", closer(server)
+
+    return serve
 
 
 async def unix_streams(folder: Path) -> Served:
@@ -174,8 +184,21 @@ async def datagrams(folder: Path) -> Served:
 
 async def sockets(folder: Path) -> Served:
     """What loop.sock_*() calls can do without any transport."""
-    loop = asyncio.get_running_loop()
     listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
+    return f"tcp:{listener.getsockname()[1]}", accept_sockets(listener)
+
+
+async def unix_sockets(folder: Path) -> Served:
+    path = folder / "socket"
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen(BACKLOG)
+    return f"unix:{path}", accept_sockets(listener)
+
+
+def accept_sockets(listener: socket.socket) -> Callable[[], Awaitable[None]]:
+    """Echoes on each in a task; returns what ends it."""
+    loop = asyncio.get_running_loop()
     listener.setblocking(False)
 
     async def accept() -> None:
@@ -184,14 +207,32 @@ async def sockets(folder: Path) -> Served:
             connection.setblocking(False)
             tasks.add(asyncio.create_task(echo_on_socket(connection)))
 
-    async def close() -> None:
+    tasks = {asyncio.create_task(accept())}
+    return ender(tasks, listener)
+
+
+def ender(tasks: set[asyncio.Task], listener: socket.socket) -> Callable[[], Awaitable[None]]:
+    async def end() -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         listener.close()
 
-    tasks = {asyncio.create_task(accept())}
-    return f"tcp:{listener.getsockname()[1]}", close
+    return end
+
+
+async def datagram_socket(folder: Path) -> Served:
+    loop = asyncio.get_running_loop()
+    bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    bound.bind(("127.0.0.1", 0))
+    bound.setblocking(False)
+
+    async def echo() -> None:
+        while True:
+            data, address = await loop.sock_recvfrom(bound, BUFFER)
+            await loop.sock_sendto(bound, data, address)
+
+    return f"udp:{bound.getsockname()[1]}", ender({asyncio.create_task(echo())}, bound)
 
 
 async def echo_on_socket(connection: socket.socket) -> None:
@@ -212,41 +253,78 @@ WAYS = {
     "streams": streams(),
     "sock_recv and sock_sendall": sockets,
 }
+UNIX_WAYS = {
+    "protocol": unix_protocols(EchoProtocol),
+    "buffered protocol": unix_protocols(EchoBuffered),
+    "streams": unix_streams,
+    "sock_recv and sock_sendall": unix_sockets,
+}
+# A datagram that finds the socket's buffer full is lost, so no more of them are on the way.
+DATAGRAMS = ((1, 1), (1, 50), (10, 1), (10, 10))  # KiB, connections
 
 FAMILY = Echo()
 
 
-def add_workloads() -> None:
-    server = FAMILY.server
+def matrix() -> Iterator[tuple[int, int]]:
+    """Every size with every number of connections."""
+    return itertools.product(SIZES, CONNECTIONS)
+
+
+def is_extra(way: str, size: int, connections: int) -> bool:
+    """Of the matrix, for transports besides TCP: all but 1 KiB x 50 and, by protocols, what
+    varies one thing from there."""
+    if way == "protocol":
+        return size != 1 and connections != 50
+    return (size, connections) != (1, 50)
+
+
+def add_tcp() -> None:
     for way, serve in WAYS.items():
-        for size in (1, 10, 100):
-            for connections in (1, 50, 1000):
-                careful = way == "buffered protocol" and size == 100
-                server(
-                    f"{way}, {size} KiB x {connections}",
-                    protocols(CarefulBuffered) if careful else serve,
-                    Load("echo", connections, size * KIB),
-                    limit="tcp" if way == "protocol" else "",
-                    headline=(size, connections) == (1, 50),
-                )
-    protocol = WAYS["protocol"]
-    server(
-        "protocol, 64 KiB x 50", protocol, Load("echo", 50, 64 * KIB), limit="tcp", headline=True
+        for size, connections in matrix():
+            big_buffered = way == "buffered protocol" and size == 100
+            FAMILY.server(
+                f"{way}, {size} KiB x {connections}",
+                protocols(CarefulBuffered) if big_buffered else serve,
+                Load("echo", connections, size * KIB),
+                limit="tcp" if way == "protocol" else "",
+                headline=(size, connections) == (1, 50),
+            )
+    for name, spec in (
+        ("protocol, 64 KiB x 50", Load("echo", 50, 64 * KIB)),
+        ("protocol, 1 MiB x 5", Load("echo", 5, KIB * KIB)),
+    ):
+        FAMILY.server(name, WAYS["protocol"], spec, limit="tcp", headline=True)
+
+
+def add_unix() -> None:
+    for way, serve in UNIX_WAYS.items():
+        for size, connections in matrix():
+            big_buffered = way == "buffered protocol" and size == 100
+            FAMILY.server(
+                f"Unix, {way}, {size} KiB x {connections}",
+                unix_protocols(CarefulBuffered) if big_buffered else serve,
+                Load("echo", connections, size * KIB),
+                limit="unix" if way == "protocol" else "",
+                headline=(way, size, connections) == ("protocol", 1, 50),
+                extra=is_extra(way, size, connections),
+            )
+
+
+def add_udp() -> None:
+    small = Load("echo", 1, 100)
+    FAMILY.server("UDP, 100 B x 1", datagrams, small, limit="udp", goal=1.5, headline=True)
+    for size, connections in DATAGRAMS:
+        spec = Load("echo", connections, size * KIB)
+        FAMILY.server(f"UDP, {size} KiB x {connections}", datagrams, spec, limit="udp")
+    FAMILY.server("UDP, sock_recvfrom and sock_sendto, 1 KiB x 50", datagram_socket, Load())
+
+
+def add_churn() -> None:
+    """A connection for each request."""
+    FAMILY.server(
+        "connect, echo, close, 1 KiB x 10", WAYS["protocol"], Load("connect", 10), limit="tcp"
     )
-    server("protocol, 1 MiB x 5", protocol, Load("echo", 5, KIB * KIB), limit="tcp", headline=True)
-    for connections in (1, 50):
-        server(
-            f"Unix, protocol, 1 KiB x {connections}",
-            unix_protocols,
-            Load("echo", connections),
-            limit="unix",
-            headline=connections == 50,
-        )
-    server("Unix, streams, 1 KiB x 50", unix_streams, Load())
-    server("UDP, 100 B x 1", datagrams, Load("echo", 1, 100), limit="udp", goal=1.5, headline=True)
-    server("UDP, 1 KiB x 50", datagrams, Load(), limit="udp")
-    server("connect, echo, close, 1 KiB x 10", protocol, Load("connect", 10), limit="tcp")
-    server(
+    FAMILY.server(
         "connect, accept, close x 10",
         protocols(CloseAtOnce),
         Load("close", 10),
@@ -257,4 +335,7 @@ def add_workloads() -> None:
 
 
 if sys.platform != "win32":
-    add_workloads()
+    add_tcp()
+    add_unix()
+    add_udp()
+    add_churn()

@@ -2,11 +2,8 @@
 
 import asyncio
 import importlib.util
-import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
-
-from . import stats
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -32,6 +29,7 @@ class Workload:
     limit: Callable[[float], Metrics] | None = None  # the same by a server in C, without Python
     needs: tuple[Need, ...] = ()
     headline: bool = False  # also in --quick runs and in the README
+    extra: bool = False  # only with --all
     service: str = ""  # a server that must run beside it, of services.py
     weight: float = 1  # how much more time than others it wants
 
@@ -58,6 +56,11 @@ class Family:
 
     def summarise(self, runs: list[Metrics], stock: list[Metrics]) -> Metrics:
         """One summary of the runs of all rounds; `stock` are asyncio's, round by round."""
+        # Only here: the children do without, and start sooner.
+        import statistics
+
+        from . import stats
+
         summary = {
             metric: statistics.median(run[metric] for run in runs)
             for metric, value in runs[0].items()
@@ -74,7 +77,7 @@ class Family:
         cost = number(summary[self.cost])
         if "ratio" not in summary:
             return cost
-        return f"{cost}  {stats.Estimate(summary['ratio'], summary['low'], summary['high'])}"
+        return f"{cost}  {times(summary)}"
 
     def goal(self, workload: Workload) -> str:
         """The goal as the table names it, "" where there is none."""
@@ -82,6 +85,11 @@ class Family:
 
     def met(self, workload: Workload, summary: Metrics) -> bool:
         return not workload.goal or summary.get("ratio", workload.goal) >= workload.goal
+
+
+def times(summary: Metrics) -> str:
+    """12.83x [12.10-13.32]: the ratio to asyncio and its interval."""
+    return f"{summary['ratio']:.2f}x [{summary['low']:.2f}-{summary['high']:.2f}]"
 
 
 def number(value: float) -> str:

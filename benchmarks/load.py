@@ -17,6 +17,7 @@ from pathlib import Path
 
 from . import cores, native
 from .family import LoopFactory, Metrics
+from .procfs import peak_memory
 
 REQUESTS_PER_BATCH = 2000  # when instructions are counted
 WARM_UP = 0.2  # share of the time, before what is measured
@@ -82,12 +83,15 @@ async def in_thread(function: Callable, *arguments: object) -> object:
 
 
 def run_load(command: list[str]) -> str:
-    process = subprocess.run(
-        command, check=False, capture_output=True, text=True, preexec_fn=cores.elsewhere
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+    with process:
+        cores.move_elsewhere(process.pid)
+        output, error = process.communicate()
     if process.returncode:
-        raise RuntimeError(process.stderr.strip())
-    return process.stdout
+        raise RuntimeError(error.strip())
+    return output
 
 
 def measure_server(
@@ -126,7 +130,8 @@ def measurements(serve: Serve, load: Load) -> tuple[Callable, Callable]:
 
 @contextmanager
 def native_server(mode: str, transport: str) -> Iterator[tuple[str, int]]:
-    """Its address as the load generator takes it, and its process id."""
+    """Its address as the load generator takes it, and its process id. It runs on this process's
+    core; move it elsewhere if this process works beside it."""
     with temporary_folder() as folder:
         where = f"unix:{folder}/socket" if transport == "unix" else transport
         process = subprocess.Popen(
@@ -161,12 +166,3 @@ def temporary_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def peak_memory(pid: int | str = "self") -> int:
-    """KiB that a process had resident at most. getrusage() would count its parent before exec."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from . import charts, machine, report
-from .family import number
+from .family import number, times
 from .record import Record
 from .report import Row
 
@@ -79,7 +79,7 @@ def headline_cell(row: Row, loop: str) -> str:
     summary, family = result.summary, result.workload.family
     if "ratio" not in summary:
         return family.cell(summary)
-    ratio = f"{summary['ratio']:.2f}x [{summary['low']:.2f}-{summary['high']:.2f}]"
+    ratio = times(summary)
     if loop != "hotloop":
         return ratio
     before = number(row["asyncio"].summary[family.cost])
@@ -116,7 +116,8 @@ def sections(record: Record) -> str:
 def origin(record: Record) -> list[str]:
     settings = record.settings
     how = f"{settings['rounds']} rounds of {settings['seconds']:g} s a run"
-    return [*machine.describe(record.machine), how]
+    warning = machine.why_not_quiet(record.machine)
+    return [*machine.describe(record.machine), how, *[warning] * bool(warning)]
 
 
 def bold_losses(rows: list[list[str]]) -> list[list[str]]:

@@ -1,7 +1,6 @@
 """Memory of an idle connection: how much the server's process grows with each, by PSS."""
 
 import asyncio
-import gc
 import json
 import resource
 import subprocess
@@ -14,6 +13,7 @@ from . import cores, load, native
 from .echo import EchoProtocol, protocols, streams
 from .family import Family, LoopFactory, Metrics, Need, Workload
 from .load import Load
+from .procfs import pss_kib, why_no_pss
 from .tls import server_context
 
 SPARE_DESCRIPTORS = 100
@@ -24,17 +24,6 @@ class Memory(Family):
     title = "Memory: KiB (PSS) per idle connection, and times as little as asyncio"
     unit = "KiB"
     cost = "kib"
-
-
-def pss_kib() -> int:
-    """Proportional set size of this process: its own pages, and its share of those it shares."""
-    gc.collect()
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-
-
-def why_no_pss() -> str:
-    return "" if Path("/proc/self/smaps_rollup").exists() else "no /proc/self/smaps_rollup here"
 
 
 def allow_descriptors(wanted: int) -> int:
@@ -48,10 +37,9 @@ def allow_descriptors(wanted: int) -> int:
 def idle_connections(where: str, spec: Load) -> Iterator[None]:
     """The load generator holds them, all established, while the context lasts."""
     command = load.Load.command(spec, where, "seconds", 0, None)
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=cores.elsewhere
-    )
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with process:
+        cores.move_elsewhere(process.pid)
         made = json.loads(process.stdout.readline() or "{}").get("connections")
         if made != spec.connections:
             raise RuntimeError(f"{made} of {spec.connections} connections")

@@ -1,9 +1,10 @@
 """The command line's options: what they are called, mean, and refuse."""
 
 import argparse
+import re
 from dataclasses import dataclass, field
 
-from . import FAMILIES, compare, loops
+from . import compare, families, loops
 from .family import Workload
 
 # The loops of a quick run where --loops does not name others.
@@ -21,6 +22,7 @@ class Options:
     """As parsed and checked."""
 
     quick: bool
+    all: bool
     only: list[Workload]
     loops: list[str]
     rounds: int
@@ -45,6 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--quick", action="store_true", help="the headline workloads, in under two minutes")
+    add("--all", action="store_true", help="also what --list calls extra, for hours")
     add("--only", metavar="TEXT,...", help="workloads whose FAMILY/NAME contains one of the texts")
     add(
         "--loops",
@@ -98,7 +101,7 @@ def parse(arguments: list[str] | None = None) -> Options:
         given.minutes = 1.6 if given.quick else 12
     try:
         given.loops = choose_loops(given.loops, given.quick)
-        given.only = choose_workloads(given.only, given.quick)
+        given.only = choose_workloads(given.only, given.quick, given.all)
     except ValueError as error:
         parser.error(str(error))
     if given.rounds < 1:
@@ -126,12 +129,12 @@ def choose_loops(texts: str | None, quick: bool) -> list[str]:
     return chosen
 
 
-def choose_workloads(texts: str | None, quick: bool) -> list[Workload]:
-    every = [workload for family in FAMILIES for workload in family.workloads]
+def choose_workloads(texts: str | None, quick: bool, extra: bool) -> list[Workload]:
+    every = [w for family in families() for w in family.workloads if extra or not w.extra]
     if texts is None:
         return [workload for workload in every if workload.headline or not quick]
-    wanted = texts.lower().split(",")
+    wanted = re.split(r",(?! )", texts.lower())  # names have commas before spaces
     chosen = [w for w in every if any(text in w.path.lower() for text in wanted)]
     if not chosen:
-        raise ValueError(f"--only: no workload's name contains {texts!r} (see --list)")
+        raise ValueError(f"--only: no workload's name contains {texts!r} (see --list; --all for what is extra)")
     return chosen

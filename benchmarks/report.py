@@ -43,7 +43,7 @@ def print_record(record: Record, details: bool) -> None:
 
 
 def print_machine(about: dict) -> None:
-    print("\n".join(machine.describe(about)))
+    print("\n".join(filter(None, [*machine.describe(about), machine.why_not_quiet(about)])))
 
 
 def by_family(results: Results) -> Iterator[tuple[Family, Results]]:

@@ -60,6 +60,16 @@ class Plan:
         return cls(rounds, round(min(max(seconds, least), most), 3), minutes)
 
 
+    def about(self, results: Results) -> str:
+        """For somebody who waits."""
+        runs = sum(map(len, results.values()))
+        minutes = self.rounds * (weight(results) * self.seconds + runs * OVERHEAD_S) / 60
+        return (
+            f"{len(results)} workloads, {self.rounds} rounds of {runs} runs of {self.seconds:g} s: "
+            f"some {max(minutes, 0.1):.1f} minutes"
+        )
+
+
 class ChildFailed(Exception):
     pass
 

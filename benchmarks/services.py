@@ -110,7 +110,7 @@ def has_user(name: str) -> bool:
 
 
 def start(*command: str, user: str | None = None) -> subprocess.Popen:
-    return subprocess.Popen(
+    process = subprocess.Popen(
         command,
         user=user,
         cwd="/",
@@ -118,8 +118,9 @@ def start(*command: str, user: str | None = None) -> subprocess.Popen:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C is for us, who stop it in order
-        preexec_fn=cores.elsewhere,
     )
+    cores.move_elsewhere(process.pid)
+    return process
 
 
 STARTERS = {"redis": start_redis, "postgresql": start_postgresql}

@@ -26,14 +26,21 @@ def milliseconds(program: str) -> float:
     return (perf_counter() - began) * 1e3
 
 
+def peak_memory_of(program: str) -> int:
+    """KiB resident at its end."""
+    report = "\nfrom benchmarks.procfs import peak_memory; print(peak_memory())"
+    command = [sys.executable, "-c", program + report]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
 def workload(name: str, program: Callable[[loops.Loop], str], headline: bool = False) -> Workload:
     def measure(loop: LoopFactory, seconds: float) -> Metrics:
         text = program(loop)
-        milliseconds(text)  # the files come into the page cache
+        memory = peak_memory_of(text)  # also brings the files into the page cache
         times = []
         while len(times) < LEAST or sum(times) < seconds * 1e3:
             times.append(milliseconds(text))
-        return {"ms": statistics.median(times)}
+        return {"ms": statistics.median(times), "rss_kib": memory}
 
     return Workload(FAMILY, name, measure, headline=headline)
 

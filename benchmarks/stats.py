@@ -23,9 +23,6 @@ class Estimate:
     low: float
     high: float
 
-    def __str__(self) -> str:
-        return f"{self.median:.2f}x [{self.low:.2f}-{self.high:.2f}]"
-
 
 def resampled_medians(values: Sequence[float], generator: random.Random) -> list[float]:
     size = len(values)

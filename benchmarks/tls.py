@@ -8,7 +8,17 @@ import sys
 from pathlib import Path
 
 from . import native
-from .echo import KIB, Echo, EchoProtocol, protocols, streams
+from .echo import (
+    KIB,
+    CarefulBuffered,
+    Echo,
+    EchoBuffered,
+    EchoProtocol,
+    is_extra,
+    matrix,
+    protocols,
+    streams,
+)
 from .load import Load
 
 
@@ -29,22 +39,32 @@ def server_context(folder: Path) -> ssl.SSLContext:
 FAMILY = Tls()
 
 
-def add_workloads() -> None:
-    def server(name: str, *arguments: object, headline: bool = False) -> None:
-        FAMILY.server(name, *arguments, needs=(native.why_no_tls,), headline=headline)
+WAYS = {
+    "protocol": protocols(EchoProtocol, server_context),
+    "buffered protocol": protocols(EchoBuffered, server_context),
+    "streams": streams(server_context),
+}
 
-    protocol = protocols(EchoProtocol, server_context)
-    for size in (1, 10, 100):
-        for connections in (1, 20):
-            server(
-                f"protocol, {size} KiB x {connections}",
-                protocol,
+
+def add_matrix() -> None:
+    for way, serve in WAYS.items():
+        for size, connections in matrix():
+            big_buffered = way == "buffered protocol" and size == 100
+            FAMILY.server(
+                f"{way}, {size} KiB x {connections}",
+                protocols(CarefulBuffered, server_context) if big_buffered else serve,
                 Load("echo", connections, size * KIB, tls=True),
-                headline=(size, connections) == (1, 20),
+                needs=(native.why_no_tls,),
+                headline=(way, size, connections) == ("protocol", 1, 50),
+                extra=is_extra(way, size, connections),
             )
-    server("streams, 1 KiB x 20", streams(server_context), Load("echo", 20, tls=True))
-    server("connect, echo, close, 1 KiB x 10", protocol, Load("connect", 10, tls=True))
 
 
 if sys.platform != "win32":
-    add_workloads()
+    add_matrix()
+    FAMILY.server(
+        "connect, echo, close, 1 KiB x 10",
+        WAYS["protocol"],
+        Load("connect", 10, tls=True),
+        needs=(native.why_no_tls,),
+    )

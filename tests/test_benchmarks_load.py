@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import echo, http, load, memory, native, tls
 from benchmarks.load import Load
+from benchmarks.procfs import peak_memory
 
 pytestmark = [
     pytest.mark.skipif(bool(native.why_no_compiler()), reason="no C compiler"),
@@ -135,7 +136,7 @@ def test_the_servers_processor_time_is_told():
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert 0 < metrics["cpu_us"] <= used * 1e6
     assert 0 < metrics["client_busy"] <= 1.05
-    assert load.peak_memory(os.getpid()) > 1000 or not os.path.exists("/proc/self/status")
+    assert peak_memory(os.getpid()) > 1000 or not os.path.exists("/proc/self/status")
 
 
 @pytest.mark.parametrize("size", [1, 1000, 300_000])
@@ -145,7 +146,7 @@ def test_every_way_to_echo(way, size):
     assert found(run_against(serve, "--size", size, "--connections", 3, "--requests", 30))
 
 
-@pytest.mark.parametrize("serve", [echo.unix_protocols, echo.unix_streams, echo.datagrams])
+@pytest.mark.parametrize("serve", [*echo.UNIX_WAYS.values(), echo.datagrams, echo.datagram_socket])
 def test_unix_and_udp(serve):
     assert found(run_against(serve, "--connections", 3, "--requests", 30))["requests"] == 30
 

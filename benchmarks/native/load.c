@@ -37,7 +37,8 @@ static const char usage[] =
     "       http      GET / on connections that are kept\n"
     "       idle      open connections, print a line, wait for the end of standard input\n"
     "  --connections N  1     --size BYTES  1024    --tls\n"
-    "  --seconds S      how long to measure, from --warm-up S after the last connection is made\n"
+    "  --seconds S      how long to measure (longer if that is less than two answers a connection),\n"
+    "                   from --warm-up S after each connection had an answer\n"
     "  --requests N     instead: so many, all measured\n"
     "  --pid PID        the server, to tell its processor time";
 
@@ -49,7 +50,7 @@ static union {
 } address;
 static socklen_t address_length;
 static int socket_type = SOCK_STREAM;
-static int size = 1024, count = 1, epoll_fd, established;
+static int size = 1024, count = 1, epoll_fd, established, answered;
 static bool use_tls, measuring;
 static pid_t server;
 static long wanted = -1;
@@ -63,7 +64,7 @@ static Connection *connections;
 static float *samples;
 static long done;
 static double latest; /* the clock, as last read */
-static double ready;  /* when the last connection was established */
+static double ready;  /* when the last connection had its first answer */
 static double measured_from, deadline;
 static double server_cpu, client_cpu; /* when measuring began */
 
@@ -113,7 +114,8 @@ start_measuring(void)
 static bool
 is_over(void)
 {
-    return measuring && (wanted >= 0 ? done >= wanted : done >= 1 && latest >= deadline);
+    /* Many connections are answered in waves: less than two of them would measure luck. */
+    return measuring && (wanted >= 0 ? done >= wanted : done >= 2 * count && latest >= deadline);
 }
 
 /* ---- connections ---- */
@@ -255,6 +257,10 @@ finish_request(Connection *c)
         samples[done] = (float)(latency * 1e6);
     }
     done++;
+    if (!c->answered) {
+        c->answered = true;
+        answered++;
+    }
     if (mode == CONNECT || mode == CLOSE) {
         close_connection(c);
         start(c);
@@ -328,7 +334,7 @@ handle_events(void)
         fail("no answer for %d ms", ANSWER_TIMEOUT_MS);
     }
     now();
-    if (!measuring && established >= count) {
+    if (!measuring && answered >= count) {
         ready = ready > 0 ? ready : latest;
         if (latest >= ready + warm_up) {
             start_measuring();

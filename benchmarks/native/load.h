@@ -14,6 +14,7 @@
 typedef struct {
     int fd;
     bool handshaking; /* TLS: not yet allowed to send a request */
+    bool answered;    /* at least once: the server has accepted it */
     int unsent;       /* of the request */
     int unread;       /* of the answer; HTTP: of its body, -1 while in the head */
     int head_length;  /* HTTP: bytes of `head` that have come */
