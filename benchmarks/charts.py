@@ -182,9 +182,7 @@ def label_axis(axes: Any, shown: Results) -> None:
     axes.set_xscale("log")
     axes.set_xlim(low * 0.9, high * 1.15)
     ticks = [
-        t
-        for t in (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 40)
-        if low * 0.9 <= t <= high * 1.15
+        t for t in (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 40) if low * 0.9 <= t <= high * 1.15
     ]
     axes.set_xticks(ticks, [f"{tick:g}x" for tick in ticks])
     axes.set_xticks([], minor=True)

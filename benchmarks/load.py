@@ -83,9 +83,7 @@ async def in_thread(function: Callable, *arguments: object) -> object:
 
 
 def run_load(command: list[str]) -> str:
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with process:
         cores.move_elsewhere(process.pid)
         output, error = process.communicate()

@@ -1,6 +1,7 @@
 """--markdown: the tables for the README and the documentation.
 
-A file that has these lines keeps all that is around them, any other is written as a whole:
+A file that has these lines keeps all that is around them; any other is written as a whole, with the
+details folded away:
 
     <!-- benchmarks headlines -->   or   <!-- benchmarks all -->
     <!-- /benchmarks -->
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from . import charts, machine, report
 from .family import number, times
+from .loops import LIMIT
 from .record import Record
 from .report import Row
 
@@ -32,7 +34,7 @@ def write(path: str, records: list[Record], charts_folder: str | None = None) ->
         file.write_text(BLOCK.sub(fill, present))
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(f"# Benchmarks\n\n{everything(records, links)}")
+    file.write_text(f"# Benchmarks\n\n{everything(records, links, details=True)}")
 
 
 def chart_links(file: Path, records: list[Record], folder: str | None) -> list[str]:
@@ -55,61 +57,68 @@ def python(record: Record) -> str:
 
 def headlines(records: list[Record], links: list[str]) -> str:
     """One table of the most telling workloads: for each record, how many times as fast as asyncio
-    hotloop and the others are."""
-    columns = [(r, loop) for r in records for loop in r.loops if loop != "asyncio"]
-    header = ["", *(f"{loop}, Python {python(r)}" for r, loop in columns)]
+    hotloop is, and the fastest of the others."""
+    header = [""]
+    for record in records:
+        header += [f"hotloop, Python {python(record)}", "fastest other loop"]
     family, rows = None, []
     for workload in dict.fromkeys(w for r in records for w in r.results if w.headline):
         if workload.family is not family:
             family = workload.family
-            rows.append([f"**{family.title.split(':')[0]}**", *[""] * len(columns)])
-        cells = [headline_cell(r.results.get(workload, {}), loop) for r, loop in columns]
+            rows.append([f"**{family.title.split(':')[0]}**", *[""] * (len(header) - 1)])
+        cells = []
+        for record in records:
+            row = record.results.get(workload, {})
+            cells += [headline_cell(row), fastest_other(row)]
         rows.append([workload.name, *cells])
     about = "\n".join(f"- {line}" for r in records for line in origin(r))
     return f"{''.join(links[:1])}{markdown_table(header, rows)}\n{about}\n"
 
 
-def headline_cell(row: Row, loop: str) -> str:
-    """12.8x [12.1-13.3], with both costs and every loss for hotloop."""
-    if loop not in row:
+def headline_cell(row: Row) -> str:
+    """12.8x [12.1-13.3], with both costs and every loss."""
+    if "hotloop" not in row:
         return ""
-    result = row[loop]
-    if result.error or "asyncio" not in row or row["asyncio"].error:
-        return report.cell(result)
+    result = row["hotloop"]
     summary, family = result.summary, result.workload.family
-    if "ratio" not in summary:
-        return family.cell(summary)
-    ratio = times(summary)
-    if loop != "hotloop":
-        return ratio
+    if result.error or "ratio" not in summary:
+        return report.cell(result)
     before = number(row["asyncio"].summary[family.cost])
     costs = f"{before} to {number(summary[family.cost])} {family.unit}"
     verdict = report.verdict(row)
     loss = f", **{verdict}**" if verdict.startswith("slower") else ""
-    return f"{ratio}, {costs}{loss}"
+    return f"{times(summary)}, {costs}{loss}"
 
 
-def everything(records: list[Record], links: list[str]) -> str:
-    """All tables of all records, with the details folded away."""
+def fastest_other(row: Row) -> str:
+    ratios = {
+        loop: result.summary["ratio"]
+        for loop, result in row.items()
+        if loop not in ("hotloop", LIMIT) and "ratio" in result.summary
+    }
+    best = max(ratios, key=ratios.get, default="")
+    return f"{best} {ratios[best]:.2f}x" if best else ""
+
+
+def everything(records: list[Record], links: list[str], details: bool = False) -> str:
+    """All tables of all records."""
     return "\n".join(
-        f"### Python {record.machine['python']}\n\n{link}{sections(record)}"
+        f"### Python {record.machine['python']}\n\n{link}{sections(record, details)}"
         for record, link in zip(records, links, strict=True)
     )
 
 
-def sections(record: Record) -> str:
+def sections(record: Record, details: bool) -> str:
     parts = ["\n".join(f"- {line}" for line in origin(record)) + "\n"]
     for family, results in report.by_family(record.results):
         header, rows = report.table(results, record.loops)
         parts.append(f"**{family.title}**\n\n{markdown_table(header, bold_losses(rows))}")
-        if found := report.details_table(results):
+        if details and (found := report.details_table(results)):
             parts.append(
                 f"<details><summary>{family.name}, in detail</summary>\n\n"
                 f"{markdown_table(*found)}\n</details>\n"
             )
-    parts += [f"- {path} left out: {reason}" for path, reason in record.skipped.items()]
-    for failed in report.failures(record.results):
-        parts.append(f"- {failed.workload.path} on {failed.loop} failed: {failed.error}")
+    parts += [f"- {remark}" for remark in report.remarks(record)]
     return "\n".join(parts) + "\n"
 
 

@@ -136,5 +136,7 @@ def choose_workloads(texts: str | None, quick: bool, extra: bool) -> list[Worklo
     wanted = re.split(r",(?! )", texts.lower())  # names have commas before spaces
     chosen = [w for w in every if any(text in w.path.lower() for text in wanted)]
     if not chosen:
-        raise ValueError(f"--only: no workload's name contains {texts!r} (see --list; --all for what is extra)")
+        raise ValueError(
+            f"--only: no workload's name contains {texts!r} (see --list; --all for what is extra)"
+        )
     return chosen

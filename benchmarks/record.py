@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .family import Workload
@@ -54,7 +54,9 @@ class Record:
             for found in content["results"]:
                 workload = known.get(f"{found['family']}/{found['workload']}")
                 if workload:
-                    result = Result(workload, found["loop"], found["runs"], found["error"])
+                    # The goal may be another one on this Python.
+                    then = replace(workload, goal=found["goal"])
+                    result = Result(then, found["loop"], found["runs"], found["error"])
                     record.results.setdefault(workload, {})[found["loop"]] = result
         except OSError as error:
             raise ValueError(f"{path}: {error.strerror}") from None

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from . import machine, stats
-from .family import Family, Workload, number
+from .family import Family, number
 from .loops import LIMIT
 from .record import Record
 from .rounds import LEAST_ROUNDS, Result, Results
@@ -21,6 +21,10 @@ DETAILS = {
 }
 
 
+# Share of its time that the load generator needs, above which it holds the server back.
+CLIENT_IS_THE_LIMIT = 0.95
+
+
 def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     print(f"\n{title}")
@@ -36,10 +40,8 @@ def print_record(record: Record, details: bool) -> None:
         print_table(family.title, header, rows)
         if details and (found := details_table(results)):
             print_table(f"{family.name}, in detail", *found)
-    for path, reason in record.skipped.items():
-        print(f"\n{path} left out: {reason}")
-    for result in failures(record.results):
-        print(f"\n{result.workload.path} on {result.loop} failed: {result.error}")
+    for remark in remarks(record):
+        print(f"\n{remark}")
 
 
 def print_machine(about: dict) -> None:
@@ -60,7 +62,7 @@ def table(results: Results, loops: list[str]) -> tuple[list[str], list[list[str]
     rows = []
     for workload, row in results.items():
         cells = [cell(row.get(name)) for name in names]
-        cells += [goal(workload, row)] * goals
+        cells += [goal(row)] * goals
         rows.append([workload.name, *cells, *[verdict(row)] * ours])
     return header, rows
 
@@ -71,7 +73,8 @@ def cell(result: Result | None) -> str:
     return "failed" if result.error else result.workload.family.cell(result.summary)
 
 
-def goal(workload: Workload, row: Row) -> str:
+def goal(row: Row) -> str:
+    workload = next(iter(row.values())).workload
     text = workload.family.goal(workload)
     if not text or "hotloop" not in row or "asyncio" not in row:
         return text
@@ -124,5 +127,16 @@ def detail(key: str, value: float | None) -> str:
     return number(value / 1024 if key == "rss_kib" else value)
 
 
-def failures(results: Results) -> list[Result]:
-    return [result for row in results.values() for result in row.values() if result.error]
+def remarks(record: Record) -> list[str]:
+    """What is not in the tables, and what casts doubt on them."""
+    every = [result for row in record.results.values() for result in row.values()]
+    limited = [r for r in every if r.summary.get("client_busy", 0) > CLIENT_IS_THE_LIMIT]
+    return [
+        *(f"{path} left out: {reason}" for path, reason in record.skipped.items()),
+        *(f"{r.workload.path} on {r.loop} failed: {r.error}" for r in every if r.error),
+        *(
+            f"{r.workload.path} on {r.loop} may be faster than told: the load generator was busy "
+            f"for {r.summary['client_busy']:.0%} of the time"
+            for r in limited
+        ),
+    ]

@@ -59,7 +59,6 @@ class Plan:
         seconds = minutes * 60 / (rounds * max(runs, 1)) - OVERHEAD_S
         return cls(rounds, round(min(max(seconds, least), most), 3), minutes)
 
-
     def about(self, results: Results) -> str:
         """For somebody who waits."""
         runs = sum(map(len, results.values()))

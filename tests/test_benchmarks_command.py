@@ -9,7 +9,9 @@ import sys
 import pytest
 from support import ROOT
 
+from benchmarks import tls
 from benchmarks.__main__ import main
+from benchmarks.options import parse
 
 # hotloop, but every call_soon() is preceded by a busy-wait.
 SLOWED = """
@@ -66,6 +68,7 @@ def test_list(benchmarks):
         "scheduling/call_soon chain",
         "echo/streams, 100 KiB x 1000",
         "timers/sleep 50 ms",
+        "processes/50 at once",
     ):
         assert line in told
     assert "Loops: asyncio, hotloop" in told
@@ -129,6 +132,7 @@ def test_an_identical_record_has_not_become_slower(benchmarks, stored):
     code, told = benchmarks("--from", stored, "--compare", stored)
     assert code == 0
     assert "nothing changed beyond noise" in told
+    assert "1 of 1 workloads agree" in told
 
 
 def test_an_identical_loop_has_not_become_slower(benchmarks, stored):
@@ -138,12 +142,43 @@ def test_an_identical_loop_has_not_become_slower(benchmarks, stored):
     assert "SLOWER" not in told
 
 
+def test_a_call_soon_that_is_one_microsecond_slower_is_caught(benchmarks, stored, tmp_path):
+    """By the default threshold, in records of the same noise."""
+    slowed = json.loads(stored.read_text())
+    for run in slowed["results"][1]["runs"]:
+        run["ns"] += 1000
+    path = tmp_path / "slowed.json"
+    path.write_text(json.dumps(slowed))
+    code, told = benchmarks("--from", path, "--compare", stored)
+    assert (code, "SLOWER" in told) == (1, True)
+
+
 def test_a_slowed_loop_is_caught(benchmarks, stored, module):
     module("slowed_loop", SLOWED)
     loops = ("--loops", "asyncio,hotloop=slowed_loop:Loop")
     code, told = benchmarks(*SHORT, *loops, "--compare", stored, "--threshold", 1)
     assert code == 1, told
     assert "scheduling/call_soon chain" in told and "SLOWER" in told
+
+
+def test_names_with_commas():
+    chosen = parse(["--only", "protocol, 1 KiB x 50,gather"]).only
+    assert {"echo/protocol, 1 KiB x 50", "scheduling/gather(1000)"} <= {w.path for w in chosen}
+    assert not any("x 1000" in workload.path for workload in chosen)
+
+
+def test_the_whole_matrix_is_there():
+    def paths(*options):
+        return {workload.path for workload in parse(list(options)).only}
+
+    assert "echo/Unix, streams, 100 KiB x 1000" in paths("--all") - paths()
+    for way in ("protocol", "buffered protocol", "streams", "sock_recv and sock_sendall"):
+        for size in (1, 10, 100):
+            for connections in (1, 50, 1000):
+                assert f"echo/{way}, {size} KiB x {connections}" in paths()
+                assert f"echo/Unix, {way}, {size} KiB x {connections}" in paths("--all")
+                if way in tls.WAYS:
+                    assert f"tls/{way}, {size} KiB x {connections}" in paths("--all")
 
 
 def test_markdown_and_details_of_a_stored_record(benchmarks, stored, tmp_path):

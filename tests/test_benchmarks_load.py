@@ -116,6 +116,27 @@ class Late(asyncio.Protocol):
         asyncio.get_running_loop().call_later(delay, self.transport.write, data)
 
 
+class SlowToBegin(asyncio.Protocol):
+    """Each connection's first answer is late, as if it waited to be accepted."""
+
+    DELAY = 0.2
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.begun = False
+
+    def data_received(self, data):
+        delay, self.begun = 0 if self.begun else self.DELAY, True
+        asyncio.get_running_loop().call_later(delay, self.transport.write, data)
+
+
+def test_measuring_begins_when_every_connection_was_answered():
+    options = ("--connections", 3, "--seconds", 0.05)
+    result = found(run_against(echo.protocols(SlowToBegin), *options))
+    assert result["p50"] < SlowToBegin.DELAY * 1e6
+    assert result["requests"] >= 2 * 3  # two for each, however slow the machine is
+
+
 def test_latency_percentiles_are_of_the_answers():
     """A closed loop of one connection: the sum of the latencies is the time."""
     result = found(run_against(echo.protocols(Late), "--size", 10, "--requests", 50))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import compare, markdown, report, stats
+from benchmarks import compare, machine, markdown, report, stats
 from benchmarks.family import Family, Workload, number
 from benchmarks.record import Record
 from benchmarks.rounds import LEAST_ROUNDS, Plan, Result, summarise
@@ -97,6 +97,19 @@ def test_a_loss_is_bold_in_markdown(tmp_path):
         assert text.endswith("<!-- /benchmarks -->\nafter\n")
         assert "**slower than asyncio**" in text and "0.50x [0.50-0.50]" in text
         assert "old" not in text
+
+
+def test_a_load_generator_that_was_the_limit_is_told():
+    record = record_of(asyncio=[2] * 5, hotloop=[1] * 5)
+    record.results[WORKLOAD]["hotloop"].summary["client_busy"] = 0.97
+    (remark,) = report.remarks(record)
+    assert remark.startswith("test/work on hotloop may be faster than told") and "97%" in remark
+
+
+def test_a_busy_machine_is_told():
+    assert machine.why_not_quiet({"busy": 0.02}) == machine.why_not_quiet({}) == ""
+    assert "30% busy" in machine.why_not_quiet({"busy": 0.3})
+    assert 0 <= machine.share_busy() <= 1
 
 
 def test_goals():
