@@ -47,7 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--quick", action="store_true", help="the headline workloads, in under two minutes")
-    add("--all", action="store_true", help="also what --list calls extra, for hours")
+    add("--all", action="store_true", help="also what --list calls extra: half as many again")
     add("--only", metavar="TEXT,...", help="workloads whose FAMILY/NAME contains one of the texts")
     add(
         "--loops",

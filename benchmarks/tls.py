@@ -1,4 +1,4 @@
-"""TLS echo servers: asyncio's own TLS layer over each loop's transport. The client is the load
+"""TLS echo servers, by whatever TLS layer a loop has: asyncio's own or another. The client is the load
 generator, through OpenSSL; without OpenSSL's headers there is none, and these are left out.
 """
 
