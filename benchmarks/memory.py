@@ -74,7 +74,7 @@ def workload(
             return {"kib": runner.run(growth(folder, serve, spec))}
 
     needs = (native.why_no_compiler, why_no_pss, *needs)
-    return Workload(FAMILY, name, measure, needs=needs, headline=True)
+    return Workload(FAMILY, name, measure, needs=needs, headline="streams" not in name)
 
 
 FAMILY = Memory()
