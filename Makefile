@@ -2,10 +2,10 @@
 # PYTHON=... chooses the interpreter (3.11 or newer).
 export PYTHON ?= python3
 
-.PHONY: help run test bench wheel sdist conformance sanitize format lint types docs clean
+.PHONY: help run test bench bench-peers wheel sdist conformance sanitize format lint types docs clean
 
 help:             ## list these targets
-	@sed -n 's/^\([a-z]*\): *##/  make \1\t/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z-]*\): *##/  make \1\t/p' Makefile | expand -t 20
 
 run:              ## set everything up, run the examples and a short benchmark
 	@tools/setup examples
@@ -16,9 +16,15 @@ test:             ## set everything up and run the test suite; ARGS=... for pyte
 	@tools/setup test examples
 	.venv/bin/python -m pytest $(ARGS)
 
-bench:            ## the whole benchmark, against stock asyncio and what else is installed
+bench:            ## every benchmark, below 15 minutes: tables, and charts in build/bench; ARGS=--quick
 	@tools/setup
-	.venv/bin/python -m benchmarks $(ARGS)
+	@tools/setup-bench bench
+	.venv/bin/python -m benchmarks --json build/bench/results.json \
+		--markdown build/bench/results.md --charts build/bench $(ARGS)
+
+bench-peers:      ## install the other loops that have wheels for this Python, for `make bench`
+	@tools/setup
+	@tools/setup-bench peers
 
 wheel:            ## dist/*.whl with libuv bundled
 	@tools/package wheel
@@ -34,12 +40,12 @@ sanitize:         ## the test suite under AddressSanitizer and UndefinedBehavior
 
 format:           ## bring the sources into shape
 	@tools/setup lint
-	.venv/bin/clang-format -i src/*.[ch]
+	.venv/bin/clang-format -i src/*.[ch] benchmarks/native/*.[ch]
 	.venv/bin/ruff check --fix-only .
 
 lint:             ## say what `make format` would change, and what ruff finds
 	@tools/setup lint
-	.venv/bin/clang-format --dry-run -Werror src/*.[ch]
+	.venv/bin/clang-format --dry-run -Werror src/*.[ch] benchmarks/native/*.[ch]
 	.venv/bin/ruff check .
 
 types:            ## check the stubs against the package, and the examples against the stubs

@@ -1,13 +1,13 @@
 """The command line: ``python -m benchmarks``."""
 
-import argparse
 import sys
 
-from . import FAMILIES, instructions, loops, report, rounds
+from . import charts, compare, families, instructions, loops, machine, markdown, report, rounds
 from .family import Workload
+from .options import Options, names, parse
+from .record import Record
+from .services import running
 
-# The loops of a quick run where --loops does not name others.
-QUICK_LOOPS = ("asyncio", "hotloop", "uvloop")
 OURS = ("asyncio", "hotloop")
 
 
@@ -15,90 +15,104 @@ def main() -> int:
     options = parse()
     if options.list:
         return list_all()
-    if "hotloop" not in loops.installed():
+    try:
+        if options.stored:
+            return tell_stored(options)
+        return run(options)
+    except ValueError as error:  # a file that is not what it should be
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def run(options: Options) -> int:
+    if "hotloop" not in names(options.loops):
         print("hotloop is not installed: pip install . (or make run)", file=sys.stderr)
-    report.print_machine(options.loops)
+    old = options.compare and read_old(options)
+    about = machine.about(options.loops)
+    report.print_machine(about)
+    runnable = [workload for workload in options.only if not workload.why_not()]
     if options.instructions:
-        return instructions.report(options.only, options.loops)
-    results = rounds.measure(options.only, options.loops, options.rounds, options.seconds)
-    report.print_results(results, options.loops)
-    if options.json:
-        settings = {"rounds": options.rounds, "seconds": options.seconds}
-        report.write_json(options.json, results, options.loops, settings)
-    return exit_code(results, options.check)
+        with running(runnable):
+            return instructions.report(runnable, options.loops)
+    record = measure(options, runnable, about)
+    tell([record], options)
+    slower = compare_with(old, record, options) if old else []
+    return exit_code(record, options.check) or int(bool(slower))
 
 
-def exit_code(results: rounds.Results, check: bool) -> int:
+def measure(options: Options, workloads: list[Workload], about: dict) -> Record:
+    """One measurement of these workloads, with the reasons why others are left out."""
+    results = rounds.empty(workloads, options.loops)
+    plan = rounds.Plan.make(rounds.weight(results), options.rounds, options.minutes)
+    print(plan.about(results), flush=True)
+    with running(workloads):
+        taken = rounds.measure(results, plan)
+    settings = {"rounds": taken, "seconds": plan.seconds}
+    skipped = {w.path: reason for w in options.only if (reason := w.why_not())}
+    return Record(about, settings, names(options.loops), results, skipped)
+
+
+def tell(records: list[Record], options: Options) -> None:
+    """In all the forms that were asked for."""
+    for record in records:
+        report.print_record(record, options.details)
+    if options.json and not options.stored:
+        records[0].write(options.json)
+    if options.charts:
+        charts.draw(options.charts, records)
+    for path in options.markdown:
+        markdown.write(path, records, options.charts)
+
+
+def tell_stored(options: Options) -> int:
+    """--from: of records made earlier, or on other Pythons."""
+    records = [Record.read(path, options.only) for path in options.stored]
+    for record in records:
+        report.print_machine(record.machine)
+    tell(records, options)
+    if not options.compare:
+        return 0
+    found = compare.changes(read_old(options).results, records[0].results)
+    slower = [change for change in found if change.slower(options.threshold)]
+    compare.print_changes(options.compare, found, slower, options.threshold)
+    return int(bool(slower))
+
+
+def read_old(options: Options) -> Record:
+    return Record.read(options.compare, options.only)
+
+
+def compare_with(old: Record, new: Record, options: Options) -> list[compare.Change]:
+    """What got slower, and is again when it is measured once more."""
+    for difference in compare.unlike(old, new):
+        print(f"\nBeware, {options.compare} is of another machine: {difference}")
+    found = compare.changes(old.results, new.results)
+    slower = [change for change in found if change.slower(options.threshold)]
+    if slower:
+        again = measure(options, [change.workload for change in slower], new.machine)
+        twice = compare.changes(old.results, again.results)
+        slower = [change for change in twice if change.slower(options.threshold)]
+    compare.print_changes(options.compare, found, slower, options.threshold)
+    return slower
+
+
+def exit_code(record: Record, check: bool) -> int:
     """1 if hotloop or asyncio failed; with --check also if hotloop missed a goal."""
-    failed = any(row[name].error for row in results.values() for name in OURS if name in row)
-    missed = check and not all(row["hotloop"].met for row in results.values())
+    rows = record.results.values()
+    failed = any(row[name].error for row in rows for name in OURS if name in row)
+    missed = check and not all(row["hotloop"].met for row in rows)
     return int(failed or missed)
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks",
-        description="Compares hotloop with stock asyncio and other event loops that are installed.",
-    )
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
-    parser.add_argument(
-        "--only", metavar="TEXT,...", help="workloads whose FAMILY/NAME contains one of the texts"
-    )
-    parser.add_argument("--loops", metavar="NAME,...", help="instead of all that are installed")
-    parser.add_argument("--rounds", type=int, help="5, or 3 with --quick")
-    parser.add_argument(
-        "--json", metavar="OUT", help="write every run and the summaries there too"
-    )
-    parser.add_argument("--check", action="store_true", help="exit 1 if hotloop misses a goal")
-    parser.add_argument(
-        "--list", action="store_true", help="list the workloads and loops, run none"
-    )
-    parser.add_argument(
-        "--instructions",
-        action="store_true",
-        help="count instructions per operation instead of time (perf or valgrind)",
-    )
-    options = parser.parse_args()
-    if options.rounds is None:
-        options.rounds = 3 if options.quick else 5
-    options.seconds = 0.03 if options.quick else 0.25
-    try:
-        options.loops = choose_loops(options.loops, options.quick)
-        options.only = choose_workloads(options.only)
-    except ValueError as error:
-        parser.error(str(error))
-    if options.rounds < 1:
-        parser.error("--rounds: at least 1")
-    if options.check and "hotloop" not in options.loops:
-        parser.error("--check: hotloop is not installed or not among --loops")
-    return options
-
-
-def choose_loops(names: str | None, quick: bool) -> list[str]:
-    found = loops.installed()
-    if names is None:
-        return [name for name in found if not quick or name in QUICK_LOOPS]
-    chosen = list(dict.fromkeys(names.split(",")))
-    if missing := set(chosen) - set(found):
-        raise ValueError(f"--loops: not installed: {', '.join(sorted(missing))}")
-    return chosen
-
-
-def choose_workloads(texts: str | None) -> list[Workload]:
-    every = [workload for family in FAMILIES for workload in family.workloads]
-    if texts is None:
-        return every
-    wanted = texts.lower().split(",")
-    chosen = [w for w in every if any(text in w.path.lower() for text in wanted)]
-    if not chosen:
-        raise ValueError(f"--only: no workload's name contains {texts!r} (see --list)")
-    return chosen
-
-
 def list_all() -> int:
-    for family in FAMILIES:
-        rows = [[workload.path, family.goal(workload)] for workload in family.workloads]
-        report.print_table(family.title, ["", "goal"], rows)
+    for family in families():
+        rows = [
+            [w.path, family.goal(w), "quick" * w.headline + "extra" * w.extra, w.why_not()]
+            for w in family.workloads
+        ]
+        report.print_table(family.title, ["", "goal", "", ""], rows)
     missing = [name for name in loops.NAMES if name not in loops.installed()]
     print("\nLoops: " + ", ".join(loops.installed()))
     if missing:

@@ -4,22 +4,30 @@ python -m benchmarks.child LOOP FAMILY/WORKLOAD seconds|batches NUMBER
 """
 
 import json
-import os
 import sys
 
-from . import FAMILIES, loops
+from . import cores, load_family, loops
+from .family import Metrics, Workload
+from .procfs import peak_memory
 
 
 def main() -> None:
     loop, path, unit, number = sys.argv[1:]
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    (workload,) = (w for family in FAMILIES for w in family.workloads if w.path == path)
+    cores.pin()
+    name, _, _ = path.partition("/")
+    (workload,) = (w for w in load_family(name).workloads if w.path == path)
     if unit == "seconds":
-        result = workload.measure(loops.factory(loop), float(number))
+        result = measure(workload, loop, float(number))
     else:
-        result = {"operations": workload.repeat(loops.factory(loop), int(number))}
+        result = {"operations": workload.repeat(loops.find(loop), int(number))}
     print(json.dumps(result))
+
+
+def measure(workload: Workload, loop: str, seconds: float) -> Metrics:
+    if loop == loops.LIMIT:
+        return workload.limit(seconds)
+    found = workload.measure(loops.find(loop), seconds)
+    return {"rss_kib": peak_memory(), **found}
 
 
 if __name__ == "__main__":

@@ -4,98 +4,67 @@ The servers are ordinary asyncio programs and know nothing of the loop they run 
 """
 
 import asyncio
-import functools
-import json
-import os
-import shutil
+import itertools
 import socket
-import statistics
-import subprocess
+import ssl
 import sys
-import sysconfig
-import tempfile
-import threading
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
-from .family import Family, LoopFactory, Metrics, Workload
+from . import load, native
+from .family import Family, Need, Workload
+from .load import Load
 
-SOURCE = Path(__file__).with_name("load.c")
-REQUESTS_PER_BATCH = 2000  # when instructions are counted
+BACKLOG = 1000
+KIB = 1024
+CHUNK = 256 * KIB
+BUFFER = 64 * KIB  # of each connection that has one to itself
+
+SIZES = (1, 10, 100)  # KiB
+CONNECTIONS = (1, 50, 1000)
+
+# What a server's start returns: its address, and what closes it.
+Served = tuple[str, Callable[[], Awaitable[None]]]
 
 
 class Echo(Family):
     name = "echo"
-    title = "Echo servers: us per request (p99 latency), and times as fast as asyncio"
+    title = "Echo servers: us per request, and times as fast as asyncio"
+    unit = "us"
+    cost = "us"
 
-    def summarise(self, runs: list[Metrics], stock: list[Metrics]) -> Metrics:
-        summary = super().summarise(runs, stock)
-        if stock:
-            pairs = zip(stock, runs, strict=False)
-            summary["ratio"] = statistics.median(base["us"] / run["us"] for base, run in pairs)
-        return summary
-
-    def cell(self, summary: Metrics) -> str:
-        ratio = f"{summary['ratio']:6.2f}x" if "ratio" in summary else ""
-        return f"{summary['us']:.1f} ({summary['p99']:,.0f}){ratio}"
-
-    def goal(self, workload: Workload) -> str:
-        return f"{workload.goal:.3g}x" if workload.goal else ""
-
-    def met(self, workload: Workload, summary: Metrics) -> bool:
-        return not workload.goal or summary.get("ratio", workload.goal) >= workload.goal
-
-
-# ---- the load generator ----
-
-
-@functools.cache
-def load_generator() -> str:
-    """The compiled program; built again when its source has changed."""
-    name = f"hotloop-load-{os.getuid()}-{SOURCE.stat().st_mtime_ns}"
-    program = Path(tempfile.gettempdir()) / name
-    if not program.exists():
-        compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
-        compiler = shutil.which(compiler) or shutil.which("cc") or "gcc"
-        fresh = program.with_suffix(f".{os.getpid()}")
-        subprocess.run([compiler, "-O2", "-o", fresh, SOURCE], check=True)
-        fresh.rename(program)
-    return str(program)
+    def server(
+        self,
+        name: str,
+        serve: load.Serve,
+        spec: Load,
+        *,
+        limit: str = "",
+        goal: float | None = None,
+        needs: tuple[Need, ...] = (),
+        headline: bool = False,
+        extra: bool = False,
+    ) -> None:
+        """One more workload; `limit` is the transport on which the server in C does the same."""
+        measure, repeat = load.measurements(serve, spec)
+        self.workloads.append(
+            Workload(
+                self,
+                name,
+                measure,
+                repeat,
+                goal,
+                load.limit(spec, limit) if limit else None,
+                (native.why_no_compiler, *needs),
+                headline,
+                extra,
+                # What is big takes long to come round once.
+                weight=2 if spec.connections * spec.size > 2_000_000 else 1,
+            )
+        )
 
 
-def elsewhere() -> None:
-    """Runs in the load generator's process: not on the server's core."""
-    if hasattr(os, "sched_setaffinity"):
-        everywhere = range(os.cpu_count() or 1)
-        others = set(everywhere) - os.sched_getaffinity(0)
-        os.sched_setaffinity(0, others or set(everywhere))
-
-
-async def drive(*arguments: object) -> Metrics:
-    """Run the load generator against a server of this loop."""
-    loop = asyncio.get_running_loop()
-    finished = loop.create_future()
-    process = subprocess.Popen(
-        [load_generator(), *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=elsewhere,
-    )
-
-    def wait() -> None:
-        output = process.communicate()
-        loop.call_soon_threadsafe(finished.set_result, output)
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    output, errors = await finished
-    thread.join()
-    if process.returncode:
-        raise RuntimeError(errors.strip())
-    return json.loads(output)
-
-
-# ---- the servers ----
+# ---- the protocols ----
 
 
 class EchoProtocol(asyncio.Protocol):
@@ -109,13 +78,33 @@ class EchoProtocol(asyncio.Protocol):
 class EchoBuffered(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:
         self.transport = transport
-        self.buffer = memoryview(bytearray(256 * 1024))
+        self.buffer = memoryview(bytearray(BUFFER))
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         self.transport.write(self.buffer[:nbytes])
+
+
+class CarefulBuffered(EchoBuffered):
+    """For what may not fit into the socket at once: the buffer must then be left as it is until
+    the rest is written, because transports do not copy it."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)
+
+    def pause_writing(self) -> None:
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.transport.resume_reading()
+
+
+class CloseAtOnce(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        transport.close()
 
 
 class EchoDatagrams(asyncio.DatagramProtocol):
@@ -128,7 +117,7 @@ class EchoDatagrams(asyncio.DatagramProtocol):
 
 async def echo_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     try:
-        while data := await reader.read(256 * 1024):
+        while data := await reader.read(CHUNK):
             writer.write(data)
             await writer.drain()
     except ConnectionError:
@@ -136,111 +125,217 @@ async def echo_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     writer.close()
 
 
-async def protocols(factory: type) -> tuple[str, object]:
-    server = await asyncio.get_running_loop().create_server(factory, "127.0.0.1", 0, backlog=1000)
-    return "tcp", server
+# ---- the servers ----
 
 
-async def unix_protocols(factory: type) -> tuple[str, object]:
-    path = Path(tempfile.mkdtemp()) / "socket"
-    return "unix", await asyncio.get_running_loop().create_unix_server(factory, path)
+def protocols(factory: type, tls: Callable[[Path], ssl.SSLContext] | None = None) -> load.Serve:
+    async def serve(folder: Path) -> Served:
+        loop = asyncio.get_running_loop()
+        context = tls(folder) if tls else None
+        server = await loop.create_server(factory, "127.0.0.1", 0, backlog=BACKLOG, ssl=context)
+        return tcp_server(server)
+
+    return serve
 
 
-async def streams(_: object) -> tuple[str, object]:
-    return "tcp", await asyncio.start_server(echo_stream, "127.0.0.1", 0, backlog=1000)
+def streams(tls: Callable[[Path], ssl.SSLContext] | None = None) -> load.Serve:
+    async def serve(folder: Path) -> Served:
+        context = tls(folder) if tls else None
+        return tcp_server(
+            await asyncio.start_server(echo_stream, "127.0.0.1", 0, backlog=BACKLOG, ssl=context)
+        )
+
+    return serve
 
 
-async def datagrams(factory: type) -> tuple[str, object]:
+def tcp_server(server: asyncio.Server) -> Served:
+    return f"tcp:{server.sockets[0].getsockname()[1]}", closer(server)
+
+
+def closer(server: asyncio.Server | asyncio.DatagramTransport) -> Callable[[], Awaitable[None]]:
+    async def close() -> None:
+        server.close()
+
+    return close
+
+
+def unix_protocols(factory: type) -> load.Serve:
+    async def serve(folder: Path) -> Served:
+        path = folder / "socket"
+        loop = asyncio.get_running_loop()
+        server = await loop.create_unix_server(factory, path, backlog=BACKLOG)
+        return f"unix:{path}", closer(server)
+
+    return serve
+
+
+async def unix_streams(folder: Path) -> Served:
+    path = folder / "socket"
+    server = await asyncio.start_unix_server(echo_stream, path, backlog=BACKLOG)
+    return f"unix:{path}", closer(server)
+
+
+async def datagrams(folder: Path) -> Served:
     loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_datagram_endpoint(factory, local_addr=("127.0.0.1", 0))
-    return "udp", transport
+    local = ("127.0.0.1", 0)
+    transport, _ = await loop.create_datagram_endpoint(EchoDatagrams, local_addr=local)
+    return f"udp:{transport.get_extra_info('sockname')[1]}", closer(transport)
 
 
-class SocketServer:
+async def sockets(folder: Path) -> Served:
     """What loop.sock_*() calls can do without any transport."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
+    return f"tcp:{listener.getsockname()[1]}", accept_sockets(listener)
 
-    def __init__(self) -> None:
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=1000)
-        self.listener.setblocking(False)
-        self.tasks = {asyncio.create_task(self.accept())}
 
-    async def accept(self) -> None:
-        loop = asyncio.get_running_loop()
+async def unix_sockets(folder: Path) -> Served:
+    path = folder / "socket"
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen(BACKLOG)
+    return f"unix:{path}", accept_sockets(listener)
+
+
+def accept_sockets(listener: socket.socket) -> Callable[[], Awaitable[None]]:
+    """Echoes on each in a task; returns what ends it."""
+    loop = asyncio.get_running_loop()
+    listener.setblocking(False)
+
+    async def accept() -> None:
         while True:
-            connection, _ = await loop.sock_accept(self.listener)
+            connection, _ = await loop.sock_accept(listener)
             connection.setblocking(False)
-            self.tasks.add(asyncio.create_task(self.echo(connection)))
+            tasks.add(asyncio.create_task(echo_on_socket(connection)))
 
-    async def echo(self, connection: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        with connection:
-            try:
-                while data := await loop.sock_recv(connection, 256 * 1024):
-                    await loop.sock_sendall(connection, data)
-            except ConnectionError:
-                pass
+    tasks = {asyncio.create_task(accept())}
+    return ender(tasks, listener)
 
-    def close(self) -> None:
-        self.listener.close()
-        for task in self.tasks:
+
+def ender(tasks: set[asyncio.Task], listener: socket.socket) -> Callable[[], Awaitable[None]]:
+    async def end() -> None:
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        listener.close()
+
+    return end
 
 
-async def sockets(_: object) -> tuple[str, object]:
-    return "tcp", SocketServer()
+async def datagram_socket(folder: Path) -> Served:
+    loop = asyncio.get_running_loop()
+    bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    bound.bind(("127.0.0.1", 0))
+    bound.setblocking(False)
+
+    async def echo() -> None:
+        while True:
+            data, address = await loop.sock_recvfrom(bound, BUFFER)
+            await loop.sock_sendto(bound, data, address)
+
+    return f"udp:{bound.getsockname()[1]}", ender({asyncio.create_task(echo())}, bound)
 
 
-def address_of(server: object) -> str:
-    if isinstance(server, SocketServer):
-        name = server.listener.getsockname()
-    elif hasattr(server, "get_extra_info"):
-        name = server.get_extra_info("sockname")
-    else:
-        name = server.sockets[0].getsockname()
-    return name if isinstance(name, str) else str(name[1])
+async def echo_on_socket(connection: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    with connection:
+        try:
+            while data := await loop.sock_recv(connection, CHUNK):
+                await loop.sock_sendall(connection, data)
+        except ConnectionError:
+            pass
 
 
 # ---- the workloads ----
 
-
-def workload(name, serve, factory=None, *, kind="echo", connections=50, size=1024, goal=None):
-    async def run(unit: str, number: float) -> Metrics:
-        family, server = await serve(factory)
-        address = address_of(server)
-        try:
-            return await drive(kind, family, address, connections, size, unit, number)
-        finally:
-            server.close()
-            if family == "unix":
-                shutil.rmtree(Path(address).parent)
-            await asyncio.sleep(0.01)
-
-    def measure(new_event_loop: LoopFactory, seconds: float) -> Metrics:
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(run("seconds", seconds))
-            found = runner.run(run("seconds", seconds * 4))
-        return {"us": found["seconds"] * 1e6 / found["requests"], "p99": found["p99"]}
-
-    def repeat(new_event_loop: LoopFactory, batches: int) -> int:
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(run("requests", batches * REQUESTS_PER_BATCH))
-        return batches * REQUESTS_PER_BATCH
-
-    FAMILY.workloads.append(Workload(FAMILY, name, measure, repeat, goal))
-
+WAYS = {
+    "protocol": protocols(EchoProtocol),
+    "buffered protocol": protocols(EchoBuffered),
+    "streams": streams(),
+    "sock_recv and sock_sendall": sockets,
+}
+UNIX_WAYS = {
+    "protocol": unix_protocols(EchoProtocol),
+    "buffered protocol": unix_protocols(EchoBuffered),
+    "streams": unix_streams,
+    "sock_recv and sock_sendall": unix_sockets,
+}
+# A datagram that finds the socket's buffer full is lost, so no more of them are on the way.
+DATAGRAMS = ((1, 1), (1, 50), (10, 1), (10, 10))  # KiB, connections
 
 FAMILY = Echo()
+
+
+def matrix() -> Iterator[tuple[int, int]]:
+    """Every size with every number of connections."""
+    return itertools.product(SIZES, CONNECTIONS)
+
+
+def is_extra(way: str, size: int, connections: int) -> bool:
+    """Of the matrix, for transports besides TCP: all but 1 KiB x 50 and, by protocols, what
+    varies one thing from there."""
+    if way == "protocol":
+        return size != 1 and connections != 50
+    return (size, connections) != (1, 50)
+
+
+def add_tcp() -> None:
+    for way, serve in WAYS.items():
+        for size, connections in matrix():
+            big_buffered = way == "buffered protocol" and size == 100
+            FAMILY.server(
+                f"{way}, {size} KiB x {connections}",
+                protocols(CarefulBuffered) if big_buffered else serve,
+                Load("echo", connections, size * KIB),
+                limit="tcp" if way == "protocol" else "",
+                headline=(size, connections) == (1, 50),
+            )
+    for name, spec in (
+        ("protocol, 64 KiB x 50", Load("echo", 50, 64 * KIB)),
+        ("protocol, 1 MiB x 5", Load("echo", 5, KIB * KIB)),
+    ):
+        FAMILY.server(name, WAYS["protocol"], spec, limit="tcp", headline=True)
+
+
+def add_unix() -> None:
+    for way, serve in UNIX_WAYS.items():
+        for size, connections in matrix():
+            big_buffered = way == "buffered protocol" and size == 100
+            FAMILY.server(
+                f"Unix, {way}, {size} KiB x {connections}",
+                unix_protocols(CarefulBuffered) if big_buffered else serve,
+                Load("echo", connections, size * KIB),
+                limit="unix" if way == "protocol" else "",
+                headline=(way, size, connections) == ("protocol", 1, 50),
+                extra=is_extra(way, size, connections),
+            )
+
+
+def add_udp() -> None:
+    small = Load("echo", 1, 100)
+    FAMILY.server("UDP, 100 B x 1", datagrams, small, limit="udp", goal=1.5, headline=True)
+    for size, connections in DATAGRAMS:
+        spec = Load("echo", connections, size * KIB)
+        FAMILY.server(f"UDP, {size} KiB x {connections}", datagrams, spec, limit="udp")
+    FAMILY.server("UDP, sock_recvfrom and sock_sendto, 1 KiB x 50", datagram_socket, Load())
+
+
+def add_churn() -> None:
+    """A connection for each request."""
+    FAMILY.server(
+        "connect, echo, close, 1 KiB x 10", WAYS["protocol"], Load("connect", 10), limit="tcp"
+    )
+    FAMILY.server(
+        "connect, accept, close x 10",
+        protocols(CloseAtOnce),
+        Load("close", 10),
+        limit="tcp",
+        goal=2.5,
+        headline=True,
+    )
+
+
 if sys.platform != "win32":
-    workload("protocol, 1 KiB x 50", protocols, EchoProtocol)
-    workload("protocol, 1 KiB x 1", protocols, EchoProtocol, connections=1)
-    workload("protocol, 1 KiB x 1000", protocols, EchoProtocol, connections=1000)
-    workload("protocol, 64 KiB x 50", protocols, EchoProtocol, size=64 * 1024)
-    workload("protocol, 1 MiB x 5", protocols, EchoProtocol, connections=5, size=1024 * 1024)
-    workload("buffered protocol, 1 KiB x 50", protocols, EchoBuffered)
-    workload("protocol on a Unix socket, 1 KiB x 50", unix_protocols, EchoProtocol)
-    workload("streams, 1 KiB x 50", streams)
-    workload("sock_recv and sock_sendall, 1 KiB x 50", sockets)
-    workload("connect, echo, close, 1 KiB x 10", protocols, EchoProtocol, kind="connect",
-             connections=10, goal=2.5)
-    workload("UDP, 100 B x 1", datagrams, EchoDatagrams, kind="datagram", connections=1, size=100,
-             goal=1.5)
+    add_tcp()
+    add_unix()
+    add_udp()
+    add_churn()

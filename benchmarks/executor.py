@@ -14,14 +14,14 @@ class Executor(Scheduling):
 FAMILY = Executor()
 
 
-@FAMILY.workload("run_in_executor, one after the other", 500, goal=2.2)
+@FAMILY.workload("run_in_executor, one after the other", 500, goal=2.2, headline=True)
 async def run_in_executor_in_sequence(n):
     loop = asyncio.get_running_loop()
     for _ in range(n):
         await loop.run_in_executor(None, nothing)
 
 
-@FAMILY.workload("run_in_executor, 100 at once", 1_000, goal=6)
+@FAMILY.workload("run_in_executor, 100 at once", 1_000, goal=6, headline=True)
 async def run_in_executor_at_once(n):
     loop = asyncio.get_running_loop()
     for _ in range(n // 100):

@@ -11,8 +11,9 @@ import tempfile
 from dataclasses import dataclass
 
 from .family import Workload
+from .progress import Progress
 from .report import print_table
-from .rounds import ChildFailed, Progress, run_child
+from .rounds import ChildFailed, run_child
 
 UNAVAILABLE = """\
 Instructions cannot be counted here. It takes perf (Debian: linux-perf) on a machine whose counters
@@ -74,18 +75,18 @@ def report(workloads: list[Workload], loops: list[str]) -> int:
         print(UNAVAILABLE, file=sys.stderr)
         return 2
     workloads = [workload for workload in workloads if workload.repeat]
-    progress = Progress(len(workloads) * len(loops))
     rows = []
-    for workload in workloads:
-        row = [workload.name]
-        for loop in loops:
-            progress.step(f"{counter.command[0]}: {workload.path} on {loop}")
-            try:
-                row.append(f"{counter.per_operation(loop, workload):,.0f}")
-            except ChildFailed as failure:
-                row.append(f"failed: {failure}")
-        rows.append(row)
-    progress.clear()
+    with Progress(len(workloads) * len(loops)) as progress:
+        for workload in workloads:
+            row = [workload.name]
+            for loop in loops:
+                progress.step(f"{counter.command[0]}: {workload.path} on {loop}")
+                try:
+                    row.append(f"{counter.per_operation(loop, workload):,.0f}")
+                except ChildFailed as failure:
+                    row.append(f"failed: {failure}")
+                progress.done()
+            rows.append(row)
     title = f"User instructions per operation, counted by {counter.command[0]}"
     print_table(title, ["", *loops], rows)
     return 0

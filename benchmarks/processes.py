@@ -18,7 +18,7 @@ class Processes(Scheduling):
 FAMILY = Processes()
 
 
-@FAMILY.workload("start and wait for /bin/true", 20, goal=1.1)
+@FAMILY.workload("start and wait for /bin/true", 20, goal=1.1, headline=True)
 async def start_and_wait(n):
     for _ in range(n):
         process = await asyncio.create_subprocess_exec("/bin/true")

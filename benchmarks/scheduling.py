@@ -6,14 +6,13 @@ given number of operations, about 20 to 40 ms of them on stock asyncio.
 
 import asyncio
 import inspect
-import statistics
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from time import perf_counter
+from time import perf_counter, process_time
 
-from .family import Family, LoopFactory, Metrics, Workload
+from .family import Family, LoopFactory, Metrics, Need, Workload
 
 # The goals below are those on Python 3.14; on earlier ones three quarters are asked.
 GOAL_FACTOR = 1 if sys.version_info >= (3, 14) else 0.75
@@ -22,9 +21,19 @@ GOAL_FACTOR = 1 if sys.version_info >= (3, 14) else 0.75
 class Scheduling(Family):
     name = "scheduling"
     title = "Scheduling: ns per operation, and times as fast as asyncio"
+    unit = "ns"
+    cost = "ns"
     goal_factor: float = GOAL_FACTOR
 
-    def workload(self, name: str, operations: int, goal: float) -> Callable:
+    def workload(
+        self,
+        name: str,
+        operations: int,
+        goal: float | None = None,
+        *,
+        needs: tuple[Need, ...] = (),
+        headline: bool = False,
+    ) -> Callable:
         """Decorator: a coroutine function of the number of operations, or, to make loops itself,
         a plain function of that number and the loop factory."""
 
@@ -32,7 +41,11 @@ class Scheduling(Family):
             def measure(new_event_loop: LoopFactory, seconds: float) -> Metrics:
                 with batch_runner(function, operations, new_event_loop) as run_batch:
                     run_batch()
-                    return {"ns": time_batches(run_batch, seconds) * 1e9 / operations}
+                    cpu = process_time()
+                    batches, elapsed = time_batches(run_batch, seconds)
+                    cpu = process_time() - cpu
+                done = batches * operations
+                return {"ns": elapsed * 1e9 / done, "cpu_us": cpu * 1e6 / done}
 
             def repeat(new_event_loop: LoopFactory, batches: int) -> int:
                 with batch_runner(function, operations, new_event_loop) as run_batch:
@@ -40,27 +53,13 @@ class Scheduling(Family):
                         run_batch()
                 return batches * operations
 
-            self.workloads.append(Workload(self, name, measure, repeat, goal * self.goal_factor))
+            wanted = goal and goal * self.goal_factor
+            self.workloads.append(
+                Workload(self, name, measure, repeat, wanted, needs=needs, headline=headline)
+            )
             return function
 
         return add
-
-    def summarise(self, runs: list[Metrics], stock: list[Metrics]) -> Metrics:
-        summary = super().summarise(runs, stock)
-        if stock:  # a round's runs are close in time: compare those, not the medians
-            pairs = zip(stock, runs, strict=False)
-            summary["ratio"] = statistics.median(base["ns"] / run["ns"] for base, run in pairs)
-        return summary
-
-    def cell(self, summary: Metrics) -> str:
-        ratio = f"{summary['ratio']:6.2f}x" if "ratio" in summary else ""
-        return f"{summary['ns']:,.0f}{ratio}"
-
-    def goal(self, workload: Workload) -> str:
-        return f"{workload.goal:.3g}x"
-
-    def met(self, workload: Workload, summary: Metrics) -> bool:
-        return summary.get("ratio", 0) >= workload.goal
 
 
 @contextmanager
@@ -74,8 +73,8 @@ def batch_runner(
         yield lambda: function(operations, new_event_loop)
 
 
-def time_batches(run_batch: Callable[[], None], seconds: float) -> float:
-    """The seconds that one batch takes, from as many as fit into the time given."""
+def time_batches(run_batch: Callable[[], None], seconds: float) -> tuple[int, float]:
+    """As many batches as fit into the time given, and the seconds they took."""
     batches = 0
     start = perf_counter()
     while True:
@@ -83,13 +82,13 @@ def time_batches(run_batch: Callable[[], None], seconds: float) -> float:
         batches += 1
         elapsed = perf_counter() - start
         if elapsed >= seconds:
-            return elapsed / batches
+            return batches, elapsed
 
 
 FAMILY = Scheduling()
 
 
-@FAMILY.workload("call_soon chain", 20_000, goal=9)
+@FAMILY.workload("call_soon chain", 20_000, goal=9, headline=True)
 async def call_soon_chain(n):
     loop = asyncio.get_running_loop()
     done = loop.create_future()
@@ -106,7 +105,7 @@ async def call_soon_chain(n):
     await done
 
 
-@FAMILY.workload("call_soon burst of 1000", 40_000, goal=5)
+@FAMILY.workload("call_soon burst of 1000", 40_000, goal=5, headline=True)
 async def call_soon_burst(n):
     loop = asyncio.get_running_loop()
     for _ in range(n // 1000):
@@ -117,7 +116,7 @@ async def call_soon_burst(n):
         await done
 
 
-@FAMILY.workload("call_later fire", 10_000, goal=6)
+@FAMILY.workload("call_later fire", 10_000, goal=6, headline=True)
 async def call_later_fire(n):
     loop = asyncio.get_running_loop()
     done = loop.create_future()
@@ -135,7 +134,7 @@ async def call_later_fire(n):
     await done
 
 
-@FAMILY.workload("call_later schedule + cancel", 10_000, goal=9)
+@FAMILY.workload("call_later schedule + cancel", 10_000, goal=9, headline=True)
 async def call_later_cancel(n):
     loop = asyncio.get_running_loop()
     for _ in range(n // 100):
@@ -144,30 +143,30 @@ async def call_later_cancel(n):
         await asyncio.sleep(0)
 
 
-@FAMILY.workload("sleep(0) in one task", 10_000, goal=8)
+@FAMILY.workload("sleep(0) in one task", 10_000, goal=8, headline=True)
 async def sleep_in_one_task(n):
     for _ in range(n):
         await asyncio.sleep(0)
 
 
-@FAMILY.workload("sleep(0) in 100 tasks", 40_000, goal=4.5)
+@FAMILY.workload("sleep(0) in 100 tasks", 40_000, goal=4.5, headline=True)
 async def sleep_in_100_tasks(n):
     await asyncio.gather(*(sleep_in_one_task(n // 100) for _ in range(100)))
 
 
-@FAMILY.workload("create_task + await", 5_000, goal=9)
+@FAMILY.workload("create_task + await", 5_000, goal=9, headline=True)
 async def create_task_and_await(n):
     for _ in range(n):
         await asyncio.create_task(noop())
 
 
-@FAMILY.workload("gather(1000)", 10_000, goal=3)
+@FAMILY.workload("gather(1000)", 10_000, goal=3, headline=True)
 async def gather_1000(n):
     for _ in range(n // 1000):
         await asyncio.gather(*(noop() for _ in range(1000)))
 
 
-@FAMILY.workload("TaskGroup(100)", 10_000, goal=3.5)
+@FAMILY.workload("TaskGroup(100)", 10_000, goal=3.5, headline=True)
 async def task_group_100(n):
     for _ in range(n // 100):
         async with asyncio.TaskGroup() as group:
@@ -175,7 +174,7 @@ async def task_group_100(n):
                 group.create_task(noop())
 
 
-@FAMILY.workload("future ping-pong, two tasks", 10_000, goal=7)
+@FAMILY.workload("future ping-pong, two tasks", 10_000, goal=7, headline=True)
 async def future_ping_pong(n):
     loop = asyncio.get_running_loop()
     ball = [loop.create_future(), loop.create_future()]
@@ -190,7 +189,7 @@ async def future_ping_pong(n):
     await asyncio.gather(player(0), player(1))
 
 
-@FAMILY.workload("Lock, 50 tasks", 10_000, goal=3.5)
+@FAMILY.workload("Lock, 50 tasks", 10_000, goal=3.5, headline=True)
 async def contended_lock(n):
     lock = asyncio.Lock()
 
@@ -202,14 +201,14 @@ async def contended_lock(n):
     await asyncio.gather(*(worker() for _ in range(50)))
 
 
-@FAMILY.workload("asyncio.timeout", 5_000, goal=2.5)
+@FAMILY.workload("asyncio.timeout", 5_000, goal=2.5, headline=True)
 async def timeout(n):
     for _ in range(n):
         async with asyncio.timeout(30):
             await asyncio.sleep(0)
 
 
-@FAMILY.workload("wait_for", 5_000, goal=2.5)
+@FAMILY.workload("wait_for", 5_000, goal=2.5, headline=True)
 async def wait_for(n):
     loop = asyncio.get_running_loop()
     for _ in range(n):
@@ -218,7 +217,7 @@ async def wait_for(n):
         await asyncio.wait_for(reply, 30)
 
 
-@FAMILY.workload("call_soon_threadsafe", 10_000, goal=25)
+@FAMILY.workload("call_soon_threadsafe", 10_000, goal=25, headline=True)
 async def call_soon_threadsafe(n):
     loop = asyncio.get_running_loop()
     done = loop.create_future()
@@ -234,7 +233,7 @@ async def call_soon_threadsafe(n):
     thread.join()
 
 
-@FAMILY.workload("new loop + close", 300, goal=1)
+@FAMILY.workload("new loop + close", 300, goal=1, headline=True)
 def new_loop_and_close(n, new_event_loop):
     for _ in range(n):
         new_event_loop().close()
