@@ -100,7 +100,7 @@ hl_call_deliver(HLCall *call)
 void
 hl_loop_await_senders(HLLoop *loop)
 {
-    while (atomic_load(&loop->senders) > 0 && loop->pid == getpid()) {
+    while (atomic_load(&loop->senders) > 0 && loop->pid == hl_process_id()) {
         sched_yield();
     }
 }

@@ -365,7 +365,7 @@ datagram_new(HLLoop *loop, int fd, PyObject *sock, PyObject *protocol)
     t->loop = (HLLoop *)Py_NewRef(loop);
     t->protocol = Py_NewRef(protocol);
     if (hl_datagram_set_limits(t, NULL, NULL) < 0
-        || hl_watch_claim(loop, fd, self, &t->watch) < 0) {
+        || hl_watch_claim(loop, fd, false, self, &t->watch) < 0) {
         Py_DECREF(self);
         return NULL;
     }

@@ -163,6 +163,7 @@ struct HLLoop {
     /* Watched descriptors, see watch.c. */
     HLWatch **watches; /* owned, by descriptor */
     int watches_size;
+    int watches_parked;  /* how many of them wait for another socket by their number */
     HLWatch *unverified; /* to be looked at before the next poll */
     HLWatch *resting;    /* armed, though nobody waits */
 
@@ -215,6 +216,20 @@ static inline HLTask *
 hl_task(PyObject *self)
 {
     return (HLTask *)((char *)self + hl_future_offset);
+}
+
+/* ---- From process.c ---- */
+
+extern _Atomic(atomic_int *) hl_process_page; /* holds the process's id, or 0 after a fork */
+int hl_process_ask(void);
+void hl_process_setup(void);
+/* getpid(), without a system call. */
+static inline pid_t
+hl_process_id(void)
+{
+    atomic_int *page = atomic_load_explicit(&hl_process_page, memory_order_relaxed);
+    int pid = page != NULL ? atomic_load_explicit(page, memory_order_relaxed) : 0;
+    return pid != 0 ? pid : hl_process_ask();
 }
 
 /* ---- From args.c ---- */
@@ -529,8 +544,9 @@ PyObject *hl_watch_waiting(HLLoop *loop, int fd, HLSide side);
 
 /* A transport (borrowed) owns fd from now on: whatever was known of fd is forgotten, and *watch
    is its own watch until the transport releases it before it closes fd.  *watch becomes NULL
-   when the loop closes or another transport claims fd; with NULL, the calls do nothing. */
-int hl_watch_claim(HLLoop *loop, int fd, PyObject *transport, HLWatch **watch);
+   when the loop closes or another transport claims fd; with NULL, the calls do nothing.
+   known_socket: fd is sure to be a socket's. */
+int hl_watch_claim(HLLoop *loop, int fd, bool known_socket, PyObject *transport, HLWatch **watch);
 void hl_watch_release(HLWatch *watch);
 /* Queue object whenever the descriptor is ready on that side, until it is unset. */
 void hl_watch_set(HLWatch *watch, HLSide side, PyObject *object, HLOnReady on_ready);
@@ -553,6 +569,9 @@ int hl_reader_replaced(HLState *st, PyObject *object);
 
 /* ---- From sock.c ---- */
 
+/* Are the methods of socket.socket that system calls of ours stand in for all what they were at
+   import?  1, 0 or -1. */
+int hl_socket_is_original(HLState *st);
 int hl_sock_setup(PyObject *module, HLState *st);
 extern PyMethodDef hl_sock_methods[];
 

@@ -30,11 +30,11 @@ hl_loop_check_closed(HLLoop *loop)
 int
 hl_loop_check_process(HLLoop *loop)
 {
-    if (loop->pid != getpid()) {
+    if (loop->pid != hl_process_id()) {
         PyErr_Format(PyExc_RuntimeError,
                      "Event loop of process %d cannot be used in process %d, forked from it; "
                      "create a new loop there",
-                     (int)loop->pid, (int)getpid());
+                     (int)loop->pid, (int)hl_process_id());
         return -1;
     }
     return 0;
@@ -302,7 +302,7 @@ loop_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(k
         return NULL;
     }
     loop->st = st;
-    loop->pid = getpid();
+    loop->pid = hl_process_id();
     loop->wake_fd = loop->near_fd = loop->signal_fds[0] = loop->signal_fds[1] =
         loop->old_wakeup_fd = -1;
     loop->patched = type_patches(st, type);

@@ -107,7 +107,11 @@ ask_about_transports(HLState *st)
     long parameters;
     PyObject *attach = PyObject_GetAttrString(st->StockServer, "_attach");
     int rc = attach != NULL ? code_attribute(attach, "co_argcount", &parameters) : -1;
-    Py_XDECREF(attach);
+    st->server_attach = attach;
+    st->server_detach = PyObject_GetAttrString(st->StockServer, "_detach");
+    if (st->server_detach == NULL) {
+        rc = -1;
+    }
     if (rc == 0) {
         st->server_knows_transports = parameters > 1;
         st->write_names_types = says(st->StockStream, "write",
@@ -166,6 +170,7 @@ static int
 module_exec(PyObject *module)
 {
     HLState *st = get_state(module);
+    hl_process_setup();
     if (intern_names(&st->name) < 0 || import_all(st) < 0 || ask_asyncio(st) < 0
         || ask_about_transports(st) < 0) {
         return -1;

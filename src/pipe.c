@@ -52,7 +52,7 @@ int
 hl_pipe_unwatch(HLPipe *self, HLSide side)
 {
     HLLoop *loop = self->loop;
-    if (loop == NULL || loop->pid != getpid()) {
+    if (loop == NULL || loop->pid != hl_process_id()) {
         return 0; /* a forked child must not touch the parent's epoll */
     }
     PyObject *waiting = hl_watch_waiting(loop, self->fd, side);
@@ -151,7 +151,7 @@ static void
 put_blocking_mode_back(HLPipe *self, PyObject *pipe)
 {
     /* A forked child must not change what its parent still uses. */
-    if (!self->was_blocking || self->loop == NULL || self->loop->pid != getpid()) {
+    if (!self->was_blocking || self->loop == NULL || self->loop->pid != hl_process_id()) {
         return;
     }
     self->was_blocking = false;

@@ -372,7 +372,7 @@ abandon(HLLoop *loop)
 void
 hl_poll_close(HLLoop *loop)
 {
-    bool ours = loop->pid == getpid();
+    bool ours = loop->pid == hl_process_id();
     hl_watch_close_all(loop);
     hl_wakeup_close(loop);
     if (!ours) {

@@ -149,7 +149,7 @@ work(HLPool *pool, HLWorker *worker)
         if (call != NULL) {
             hl_worker_wake_next(&pool->queue);
             hl_call_run(call);
-            if (pool->pid != getpid()) {
+            if (pool->pid != hl_process_id()) {
                 Py_DECREF(call);
                 return;
             }
@@ -211,7 +211,7 @@ pool_cancel_queued(PyObject *self, PyObject *Py_UNUSED(ignored))
     HLPool *pool = (HLPool *)self;
     HLCall *call;
     while ((call = take_call(pool)) != NULL) {
-        if (pool->pid != getpid()) { /* the calls are the parent's */
+        if (pool->pid != hl_process_id()) { /* the calls are the parent's */
             Py_DECREF(call);
             continue;
         }
@@ -256,7 +256,7 @@ pool_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         pool->st = hl_state_of_type(type);
         pool->start = Py_NewRef(values[1]);
         pool->max_workers = max_workers < INT_MAX ? (int)max_workers : INT_MAX;
-        pool->pid = getpid();
+        pool->pid = hl_process_id();
     }
     return (PyObject *)pool;
 }

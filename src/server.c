@@ -20,9 +20,103 @@ typedef struct {
     PyObject *family, *proto;   /* owned ints */
     PyObject *type;             /* owned int: SOCK_STREAM | SOCK_NONBLOCK */
     PyObject *backlog;          /* owned int */
+    HLLastName last;            /* the address on our side, of the last connection */
     int accepts;                /* how many connections a turn, at most */
     bool own_context;           /* given: each connection runs in a copy of it (3.15) */
 } Listener;
+
+/* ---- The server's set of connections ---- */
+
+/* server.name(transport), where asyncio has passed it since 3.13. */
+static int
+tell_server(HLState *st, PyObject *server, PyObject *name, PyObject *stream)
+{
+    PyObject *done = st->server_knows_transports ? PyObject_CallMethodOneArg(server, name, stream)
+                                                 : PyObject_CallMethodNoArgs(server, name);
+    Py_XDECREF(done);
+    return done != NULL ? 0 : -1;
+}
+
+/* Is server.name() that method of asyncio.Server?  Otherwise it is to be called. */
+static bool
+is_method(PyObject *server, PyObject *name, PyObject *function)
+{
+    PyObject *method = PyObject_GetAttr(server, name);
+    bool same = method != NULL && PyMethod_Check(method)
+                && PyMethod_GET_FUNCTION(method) == function;
+    Py_XDECREF(method);
+    PyErr_Clear();
+    return same;
+}
+
+/* The set behind server._clients, a WeakSet; or NULL, without an exception. */
+static PyObject *
+clients_of(HLState *st, PyObject *server)
+{
+    PyObject *weakset = PyObject_GetAttr(server, st->name._clients);
+    PyObject *data = weakset != NULL ? PyObject_GetAttr(weakset, st->name.data) : NULL;
+    Py_XDECREF(weakset);
+    if (data != NULL && !PySet_CheckExact(data)) {
+        Py_CLEAR(data);
+    }
+    PyErr_Clear();
+    return data;
+}
+
+/* server._sockets is None; or -1. */
+static int
+is_closed(HLState *st, PyObject *server)
+{
+    PyObject *sockets = PyObject_GetAttr(server, st->name._sockets);
+    Py_XDECREF(sockets);
+    return sockets == NULL ? -1 : sockets == Py_None;
+}
+
+/* A WeakSet's callbacks, written in Python, cost more than the rest of a connection's
+   bookkeeping.  A transport takes itself out of the set, also when it is dropped open. */
+int
+hl_server_attach(HLState *st, PyObject *server, PyObject *stream, PyObject **registration)
+{
+    PyObject *clients = NULL;
+    if (st->server_knows_transports && is_method(server, st->name._attach, st->server_attach)
+        && is_closed(st, server) == 0) {
+        clients = clients_of(st, server);
+    }
+    if (clients == NULL) {
+        return PyErr_Occurred() ? -1 : tell_server(st, server, st->name._attach, stream);
+    }
+    *registration = PyWeakref_NewRef(stream, NULL);
+    int rc = *registration != NULL ? PySet_Add(clients, *registration) : -1;
+    Py_DECREF(clients);
+    return rc;
+}
+
+int
+hl_server_detach(HLState *st, PyObject *server, PyObject *stream, PyObject *registration)
+{
+    PyObject *clients = NULL;
+    if (registration != NULL && is_method(server, st->name._detach, st->server_detach)) {
+        clients = clients_of(st, server);
+    }
+    if (clients == NULL) {
+        return PyErr_Occurred() ? -1 : tell_server(st, server, st->name._detach, stream);
+    }
+    int rc = PySet_Discard(clients, registration);
+    Py_DECREF(clients);
+    int last = rc < 0 ? -1 : is_closed(st, server);
+    if (last > 0) {
+        PyObject *weakset = PyObject_GetAttr(server, st->name._clients);
+        Py_ssize_t length = weakset != NULL ? PyObject_Size(weakset) : -1;
+        Py_XDECREF(weakset);
+        last = length < 0 ? -1 : length == 0;
+    }
+    if (last <= 0) {
+        return last;
+    }
+    PyObject *done = PyObject_CallMethodNoArgs(server, st->name._wakeup);
+    Py_XDECREF(done);
+    return done != NULL ? 0 : -1;
+}
 
 /* ---- One connection ---- */
 
@@ -78,22 +172,13 @@ close_quietly(PyObject *sock)
     return -1;
 }
 
-/* What the transport knows beforehand: the peer's name, or nothing for families of which only
-   the socket module can tell it. */
+/* NULL, without an exception, for families of which only the socket module can tell it. */
 static PyObject *
-make_extra(Peer *peer)
+peer_name(Peer *peer)
 {
-    PyObject *extra = PyDict_New();
     int family = peer->address.ss_family;
-    if (extra == NULL || (family != AF_INET && family != AF_INET6 && family != AF_UNIX)) {
-        return extra;
-    }
-    PyObject *name = hl_address_object(&peer->address, peer->length);
-    if (name == NULL || PyDict_SetItemString(extra, "peername", name) < 0) {
-        Py_CLEAR(extra);
-    }
-    Py_XDECREF(name);
-    return extra;
+    bool known = family == AF_INET || family == AF_INET6 || family == AF_UNIX;
+    return known ? hl_address_object(&peer->address, peer->length) : NULL;
 }
 
 /* asyncio says so in debug mode only. */
@@ -118,19 +203,25 @@ report_failure(HLLoop *loop, PyObject *protocol)
 }
 
 static PyObject *
-make_transport(HLLoop *loop, Listener *self, PyObject *sock, PyObject *protocol, PyObject *extra,
+make_transport(HLLoop *loop, Listener *self, PyObject *sock, PyObject *protocol, Peer *peer,
                PyObject *context)
 {
+    PyObject *transport = NULL, *peername = peer_name(peer);
     PyObject *type = PyObject_GetAttr((PyObject *)loop, loop->st->name._socket_transport);
-    PyObject *args[7] = {(PyObject *)loop,
-                         sock,
-                         protocol,
-                         Py_None,
-                         extra,
-                         self->server,
-                         self->own_context ? context : Py_None};
-    PyObject *transport = type != NULL ? PyObject_Vectorcall(type, args, 7, NULL) : NULL;
+    if (type == NULL || PyErr_Occurred()) {
+        goto done;
+    }
+    PyObject *values[7] = {(PyObject *)loop,
+                           sock,
+                           protocol,
+                           NULL,
+                           NULL,
+                           self->server,
+                           self->own_context ? context : NULL};
+    transport = hl_stream_accept((PyTypeObject *)type, values, peername, &self->last);
+done:
     Py_XDECREF(type);
+    Py_XDECREF(peername);
     return transport;
 }
 
@@ -138,10 +229,9 @@ static int
 connect_protocol(HLLoop *loop, Listener *self, PyObject *sock, Peer *peer, PyObject *context)
 {
     PyObject *protocol = PyObject_CallNoArgs(self->protocol_factory);
-    PyObject *extra = protocol != NULL ? make_extra(peer) : NULL;
     PyObject *transport = NULL;
-    if (extra != NULL) {
-        transport = make_transport(loop, self, sock, protocol, extra, context);
+    if (protocol != NULL) {
+        transport = make_transport(loop, self, sock, protocol, peer, context);
     }
     int rc = 0;
     if (transport == NULL) {
@@ -149,7 +239,6 @@ connect_protocol(HLLoop *loop, Listener *self, PyObject *sock, Peer *peer, PyObj
         rc = report_failure(loop, protocol);
     }
     Py_XDECREF(protocol);
-    Py_XDECREF(extra);
     Py_XDECREF(transport);
     return rc;
 }
@@ -370,6 +459,7 @@ listener_tp_dealloc(PyObject *op)
     Py_CLEAR(self->type);
     Py_CLEAR(self->proto);
     Py_CLEAR(self->backlog);
+    Py_CLEAR(self->last.name);
     type->tp_free(op);
     Py_DECREF(type);
 }

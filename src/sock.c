@@ -36,6 +36,8 @@ static const struct {
     {offsetof(HLNames, recv), 0},
     {offsetof(HLNames, recv_into), 0},
     {offsetof(HLNames, send), 0},
+    {offsetof(HLNames, getsockname), 0},
+    {offsetof(HLNames, getpeername), 0},
     {offsetof(HLNames, fileno), offsetof(HLState, socket_fileno)},
     {offsetof(HLNames, gettimeout), offsetof(HLState, socket_gettimeout)},
 };
@@ -46,10 +48,9 @@ name_at(HLState *st, size_t offset)
     return *(PyObject **)((char *)&st->name + offset);
 }
 
-/* Are they all what they were at import?  Tests and tools put their own in their place; the type
-   has another version then.  1, 0 or -1. */
-static int
-are_original(HLState *st)
+/* Tests and tools put their own in their place; the type has another version then. */
+int
+hl_socket_is_original(HLState *st)
 {
     PyTypeObject *type = (PyTypeObject *)st->StockSocket;
     if (type->tp_version_tag != 0 && type->tp_version_tag == st->socket_version) {
@@ -80,7 +81,7 @@ is_plain_socket(HLLoop *loop, PyObject *sock)
     if (loop->debug || (PyObject *)Py_TYPE(sock) != st->StockSocket) {
         return 0;
     }
-    int original = are_original(st);
+    int original = hl_socket_is_original(st);
     if (original <= 0) {
         return original;
     }
@@ -115,7 +116,7 @@ is_waiting(SocketWait *wait)
 static void
 stop_waiting(SocketWait *wait)
 {
-    if (is_waiting(wait) && wait->call.loop->pid == getpid()) {
+    if (is_waiting(wait) && wait->call.loop->pid == hl_process_id()) {
         Py_XDECREF(hl_watch_stop(wait->call.loop, wait->watched_fd, wait->call.operation->side));
     }
 }

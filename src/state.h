@@ -11,8 +11,8 @@
 #define HL_NAMES(X)                                                                              \
     X(_asyncgen_finalizer_hook) X(_asyncgen_firstiter_hook) X(_asyncio_future_blocking)          \
     X(_call_connection_lost) X(_check_callback) X(_current_handle)                               \
-    X(_ensure_fd_no_transport) X(_loop) X(_process_self_data)                                    \
-    X(_set_coroutine_origin_tracking) X(_signal_handlers) X(_socket_transport)                   \
+    X(_attach) X(_clients) X(_detach) X(_ensure_fd_no_transport) X(_fatal_error) X(_force_close) X(_loop) X(_process_self_data) X(_report_fatal_error)                                    \
+    X(_set_coroutine_origin_tracking) X(_signal_handlers) X(_socket_transport) X(_sockets) X(_wakeup)                   \
     X(_timer_handle_cancelled) X(_transports) X(accept) X(add_done_callback)                     \
     X(buffer_updated) X(call_exception_handler) X(call_soon) X(callback) X(cancel) X(close)      \
     X(connect) X(connection_lost) X(connection_made) X(context) X(data) X(data_received)         \
@@ -130,8 +130,9 @@ typedef struct HLState {
     HL_IMPORTS(X)
     HL_OPTIONAL_IMPORTS(X)
 #undef X
-    PyObject *context_kwname;  /* ("context",) */
-    PyObject *do_nothing;      /* a function written in Python */
+    PyObject *context_kwname;                /* ("context",) */
+    PyObject *server_attach, *server_detach; /* asyncio.Server's, as they were at import */
+    PyObject *do_nothing;                    /* a function written in Python */
     PyObject *socket_methods;  /* dict: methods of socket.socket as they were at import */
     PyCFunction socket_fileno; /* two of them, or NULL where they are something else */
     PyCFunction socket_gettimeout;

@@ -56,8 +56,13 @@ hl_stream_fatal(HLStream *self, const char *message)
         return -1;
     }
     PyObject *exc = hl_take_exception();
-    PyObject *done = PyObject_CallMethod((PyObject *)self, "_fatal_error", "Os", exc, message);
+    PyObject *text = PyUnicode_FromString(message);
+    PyObject *args[3] = {(PyObject *)self, exc, text};
+    PyObject *done = text == NULL
+                         ? NULL
+                         : PyObject_VectorcallMethod(self->st->name._fatal_error, args, 3, NULL);
     Py_DECREF(exc);
+    Py_XDECREF(text);
     Py_XDECREF(done);
     return done != NULL ? 0 : -1;
 }
@@ -72,7 +77,7 @@ given_context(HLStream *self)
 static int
 schedule_connection_lost(HLStream *self, PyObject *exc)
 {
-    PyObject *method = PyObject_GetAttrString((PyObject *)self, "_call_connection_lost");
+    PyObject *method = PyObject_GetAttr((PyObject *)self, self->st->name._call_connection_lost);
     if (method == NULL) {
         return -1;
     }
@@ -121,17 +126,15 @@ hl_stream_close(HLStream *self)
 static int
 detach_from_server(HLStream *self)
 {
-    PyObject *server = self->server;
+    PyObject *server = self->server, *registration = self->registration;
     if (server == NULL) {
         return 0;
     }
-    self->server = NULL;
-    PyObject *done = self->st->server_knows_transports
-                         ? PyObject_CallMethod(server, "_detach", "O", self)
-                         : PyObject_CallMethod(server, "_detach", NULL);
+    self->server = self->registration = NULL;
+    int rc = hl_server_detach(self->st, server, (PyObject *)self, registration);
     Py_DECREF(server);
-    Py_XDECREF(done);
-    return done != NULL ? 0 : -1;
+    Py_XDECREF(registration);
+    return rc;
 }
 
 static int
@@ -145,6 +148,9 @@ close_socket(HLStream *self)
     self->sock = NULL;
     self->sock_fd = &hl_stream_no_fd;
     PyObject *done = PyObject_CallMethodNoArgs(sock, self->st->name.close);
+    if (self->extra == NULL) {
+        Py_XSETREF(self->closed_sock, Py_NewRef(sock)); /* get_extra_info() still shows it */
+    }
     Py_DECREF(sock);
     Py_XDECREF(done);
     return done != NULL ? 0 : -1;
@@ -186,70 +192,6 @@ hl_stream_lose(HLStream *self, PyObject *exc)
 
 /* ---- Making ---- */
 
-/* A socket.socket keeps its descriptor right behind the object head, on every CPython so far.
-   True if it is found there. */
-static bool
-knows_socket_layout(HLState *st, PyObject *sock, int fd)
-{
-    return fd >= 0 && PyObject_TypeCheck(sock, (PyTypeObject *)st->StockSocket)
-           && *(const int *)((const char *)sock + sizeof(PyObject)) == fd;
-}
-
-static int
-set_nodelay(int fd)
-{
-    int on = 1, family = AF_UNSPEC;
-    struct sockaddr_storage address;
-    socklen_t length = sizeof(address);
-    if (getsockname(fd, (struct sockaddr *)&address, &length) == 0) {
-        family = address.ss_family;
-    }
-    /* What is not TCP refuses. */
-    return family == AF_INET || family == AF_INET6
-               ? setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
-               : 0;
-}
-
-/* extra[key] = sock.method(), or None if the socket has no such address. */
-static int
-add_address(HLStream *self, const char *key, const char *method)
-{
-    PyObject *address = PyObject_CallMethod(self->sock, method, NULL);
-    if (address == NULL) {
-        if (!PyErr_ExceptionMatches(PyExc_OSError)) {
-            return -1;
-        }
-        PyErr_Clear();
-        address = Py_NewRef(Py_None);
-    }
-    int rc = PyDict_SetItemString(self->extra, key, address);
-    Py_DECREF(address);
-    return rc;
-}
-
-static int
-fill_extra(HLStream *self)
-{
-    PyObject *shown = PyObject_CallOneArg(self->st->TransportSocket, self->sock);
-    int rc = shown != NULL ? PyDict_SetItemString(self->extra, "socket", shown) : -1;
-    Py_XDECREF(shown);
-    if (rc < 0 || add_address(self, "sockname", "getsockname") < 0) {
-        return -1;
-    }
-    int known = PyDict_Contains(self->extra, self->st->name.peername);
-    return known != 0 ? (known < 0 ? -1 : 0) : add_address(self, "peername", "getpeername");
-}
-
-static int
-attach_to_server(HLStream *self)
-{
-    PyObject *done = self->st->server_knows_transports
-                         ? PyObject_CallMethod(self->server, "_attach", "O", self)
-                         : PyObject_CallMethod(self->server, "_attach", NULL);
-    Py_XDECREF(done);
-    return done != NULL ? 0 : -1;
-}
-
 /* connection_made() first, then reading, then the waiter: each in its turn. */
 static int
 schedule_start(HLStream *self, PyObject *waiter)
@@ -279,39 +221,51 @@ not_none(PyObject *value)
     return value == Py_None ? NULL : Py_XNewRef(value);
 }
 
-/* values: as stream_tp_init() names them. */
-static int
-stream_init(HLStream *self, PyObject **values)
+int
+hl_stream_init(HLStream *self, PyObject **values, PyObject *peername, HLLastName *last)
 {
+    int family;
     self->loop = (HLLoop *)Py_NewRef(values[0]);
     self->sock = Py_NewRef(values[1]);
-    self->extra = values[4] != NULL && PyDict_Check(values[4]) ? Py_NewRef(values[4])
-                                                               : PyDict_New();
     self->context = not_none(values[6]);
     self->own_context = self->context != NULL;
     self->fd = PyObject_AsFileDescriptor(self->sock);
-    if (self->extra == NULL || self->fd < 0 || fill_extra(self) < 0) {
+    if (self->fd < 0 || hl_stream_ask_names(self, peername, last, &family) < 0) {
+        return -1;
+    }
+    if (values[4] != NULL && PyDict_Check(values[4]) && hl_stream_use_extra(self, values[4]) < 0) {
         return -1;
     }
     hl_stream_set_protocol(self, values[2]);
-    if (hl_watch_claim(self->loop, self->fd, (PyObject *)self, &self->watch) < 0) {
+    if (hl_watch_claim(self->loop, self->fd, family != AF_UNSPEC, (PyObject *)self, &self->watch)
+        < 0) {
         return -1;
     }
-    self->sock_fd = knows_socket_layout(self->st, self->sock, self->fd)
-                        ? (const int *)((char *)self->sock + sizeof(PyObject))
-                        : &self->fd;
     self->server = not_none(values[5]);
-    if (self->server != NULL && attach_to_server(self) < 0) {
+    if (self->server != NULL
+        && hl_server_attach(self->st, self->server, (PyObject *)self, &self->registration) < 0) {
         Py_CLEAR(self->server);
         return -1;
     }
-    set_nodelay(self->fd);
+    hl_stream_set_nodelay(self, family);
     self->closing = false;
     self->conn_lost = 0;
     return schedule_start(self, values[3]);
 }
 
 static int stream_tp_clear(PyObject *op);
+
+/* After hl_stream_init() failed: the socket stays the caller's. */
+static void
+undo_init(HLStream *self)
+{
+    PyObject *raised = hl_take_exception();
+    if (detach_from_server(self) < 0) {
+        PyErr_WriteUnraisable((PyObject *)self);
+    }
+    stream_tp_clear((PyObject *)self);
+    hl_give_exception(raised);
+}
 
 static int
 stream_tp_init(PyObject *op, PyObject *args, PyObject *kwargs)
@@ -324,7 +278,7 @@ stream_tp_init(PyObject *op, PyObject *args, PyObject *kwargs)
     if (hl_parse_init(&parameters, args, kwargs, values) < 0) {
         return -1;
     }
-    if (self->extra != NULL || !hl_is_loop(self->st, values[0])) {
+    if (self->extra != NULL || self->sockname != NULL || !hl_is_loop(self->st, values[0])) {
         PyErr_SetString(PyExc_TypeError, "a new transport of a hotloop loop was expected");
         return -1;
     }
@@ -336,13 +290,8 @@ stream_tp_init(PyObject *op, PyObject *args, PyObject *kwargs)
         || hl_loop_check_process((HLLoop *)values[0]) < 0) {
         return -1;
     }
-    if (stream_init(self, values) < 0) {
-        PyObject *raised = hl_take_exception();
-        if (detach_from_server(self) < 0) {
-            PyErr_WriteUnraisable(op);
-        }
-        stream_tp_clear(op); /* the socket stays the caller's */
-        hl_give_exception(raised);
+    if (hl_stream_init(self, values, NULL, NULL) < 0) {
+        undo_init(self);
         return -1;
     }
     return 0;
@@ -361,6 +310,21 @@ stream_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED
         self->conn_lost = 1;
         self->high_water = 64 * 1024;
         self->low_water = 16 * 1024;
+    }
+    return (PyObject *)self;
+}
+
+PyObject *
+hl_stream_accept(PyTypeObject *type, PyObject **values, PyObject *peername, HLLastName *last)
+{
+    if (type->tp_new != stream_tp_new || type->tp_init != stream_tp_init) {
+        PyErr_SetString(PyExc_TypeError, "a SocketTransport was expected");
+        return NULL;
+    }
+    HLStream *self = (HLStream *)stream_tp_new(type, NULL, NULL);
+    if (self != NULL && hl_stream_init(self, values, peername, last) < 0) {
+        undo_init(self);
+        Py_CLEAR(self);
     }
     return (PyObject *)self;
 }
@@ -392,6 +356,28 @@ stream_force_close(PyObject *op, PyObject *exc)
     return none_or_error(hl_stream_force_close((HLStream *)op, exc));
 }
 
+/* A connection that breaks is no news outside debug mode; anything else is reported. */
+static PyObject *
+stream_fatal_error(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"exc", "message", NULL};
+    static const HLParameters parameters = {"_fatal_error", names, 2, 1};
+    HLStream *self = (HLStream *)op;
+    PyObject *values[2];
+    if (hl_parse(&parameters, args, nargs, kwnames, values) < 0) {
+        return NULL;
+    }
+    if (!PyObject_TypeCheck(values[0], (PyTypeObject *)PyExc_OSError) || hl_stream_debug(self)) {
+        PyObject *done = PyObject_CallMethodObjArgs(op, self->st->name._report_fatal_error,
+                                                    values[0], values[1], NULL);
+        if (done == NULL) {
+            return NULL;
+        }
+        Py_DECREF(done);
+    }
+    return PyObject_CallMethodOneArg(op, self->st->name._force_close, values[0]);
+}
+
 static PyObject *
 stream_call_connection_lost(PyObject *op, PyObject *exc)
 {
@@ -402,30 +388,6 @@ static PyObject *
 stream_is_closing(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     return PyBool_FromLong(((HLStream *)op)->closing);
-}
-
-static PyObject *
-stream_get_extra_info(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-{
-    static const char *const names[] = {"name", "default", NULL};
-    static const HLParameters parameters = {"get_extra_info", names, 2, 1};
-    PyObject *values[2];
-    if (hl_parse(&parameters, args, nargs, kwnames, values) < 0) {
-        return NULL;
-    }
-    if (PyUnicode_Check(values[0]) && PyUnicode_CompareWithASCIIString(values[0], "socket") == 0
-        && hl_stream_flush((HLStream *)op) < 0) {
-        return NULL; /* who asks for the socket may shut it down */
-    }
-    PyObject *extra = ((HLStream *)op)->extra;
-    PyObject *value = extra != NULL ? PyDict_GetItemWithError(extra, values[0]) : NULL;
-    if (value == NULL) {
-        if (PyErr_Occurred()) {
-            return NULL;
-        }
-        value = values[1] != NULL ? values[1] : Py_None;
-    }
-    return Py_NewRef(value);
 }
 
 /* ---- Attributes that programs read of asyncio's transports ---- */
@@ -486,24 +448,13 @@ get_fd(PyObject *op, void *Py_UNUSED(closure))
     return PyLong_FromLong(((HLStream *)op)->fd);
 }
 
-static int
-set_extra(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
-{
-    if (value == NULL || !PyDict_Check(value)) {
-        PyErr_SetString(PyExc_TypeError, "_extra must be a dict");
-        return -1;
-    }
-    Py_XSETREF(((HLStream *)op)->extra, Py_NewRef(value));
-    return 0;
-}
-
 static PyGetSetDef stream_getset[] = {
     {"_loop", get_object, NULL, NULL, FIELD(loop)},
     {"_sock", get_socket, NULL, NULL, FIELD(sock)},
     {"_sock_fd", get_fd, NULL, NULL, NULL},
     {"_protocol", get_object, NULL, NULL, FIELD(protocol)},
     {"_server", get_object, NULL, NULL, FIELD(server)},
-    {"_extra", get_object, set_extra, NULL, FIELD(extra)},
+    {"_extra", hl_stream_get_extra, hl_stream_set_extra, NULL, NULL},
     {"_empty_waiter", get_object, set_object, NULL, FIELD(empty_waiter)},
     {"_conn_lost", get_size, NULL, NULL, FIELD(conn_lost)},
     {"_closing", get_bool, NULL, NULL, FIELD(closing)},
@@ -528,6 +479,7 @@ stream_tp_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->protocol);
     Py_VISIT(self->server);
     Py_VISIT(self->extra);
+    Py_VISIT(self->closed_sock);
     Py_VISIT(self->context);
     Py_VISIT(self->write_context);
     Py_VISIT(self->empty_waiter);
@@ -545,7 +497,11 @@ stream_tp_clear(PyObject *op)
     self->conn_lost += self->conn_lost == 0;
     Py_CLEAR(self->protocol);
     Py_CLEAR(self->server);
+    Py_CLEAR(self->registration);
     Py_CLEAR(self->extra);
+    Py_CLEAR(self->sockname);
+    Py_CLEAR(self->peername);
+    Py_CLEAR(self->closed_sock);
     Py_CLEAR(self->context);
     Py_CLEAR(self->write_context);
     Py_CLEAR(self->empty_waiter);
@@ -594,12 +550,12 @@ static PyMethodDef stream_methods[] = {
      "abort($self, /)\n--\n\nClose at once; what is not sent yet is lost."},
     {"is_closing", stream_is_closing, METH_NOARGS,
      "is_closing($self, /)\n--\n\nReturn True once the transport is closing or closed."},
-    {"get_extra_info", (PyCFunction)(void (*)(void))stream_get_extra_info,
-     METH_FASTCALL | METH_KEYWORDS,
-     "get_extra_info($self, /, name, default=None)\n--\n\n"
-     "Return 'socket', 'sockname', 'peername' or what else is known by that name."},
     {"_force_close", stream_force_close, METH_O,
      "_force_close($self, exc, /)\n--\n\nClose at once, for the reason exc (or None)."},
+    {"_fatal_error", (PyCFunction)(void (*)(void))stream_fatal_error,
+     METH_FASTCALL | METH_KEYWORDS,
+     "_fatal_error($self, /, exc, message='Fatal error on transport')\n--\n\n"
+     "Report what is no OSError, and close at once."},
     {"_call_connection_lost", stream_call_connection_lost, METH_O,
      "_call_connection_lost($self, exc, /)\n--\n\nTell the protocol, and close the socket."},
     {NULL, NULL, 0, NULL},
@@ -638,6 +594,7 @@ hl_stream_setup(PyObject *module, HLState *st)
                                                                   st->StockTransport);
     st->StreamType = type;
     if (type == NULL || hl_type_add_methods(type, hl_stream_read_methods) < 0
+        || hl_type_add_methods(type, hl_stream_info_methods) < 0
         || hl_type_add_methods(type, hl_stream_write_methods) < 0) {
         return -1;
     }

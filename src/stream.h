@@ -12,16 +12,26 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* The last address that was made an object of, for those that are mostly the same. */
+typedef struct {
+    struct sockaddr_storage address;
+    socklen_t length;
+    PyObject *name; /* owned, or NULL */
+} HLLastName;
+
 struct HLStream {
     PyObject_HEAD
-    PyObject *unused;   /* the slot of asyncio.BaseTransport */
-    HLState *st;        /* borrowed: lives as long as our types */
-    HLLoop *loop;       /* owned; NULL once the connection is lost, like sock and protocol */
-    PyObject *sock;     /* owned: the one owner of the descriptor */
-    PyObject *protocol; /* owned */
-    PyObject *server;   /* owned, or NULL: told when the connection is lost */
-    PyObject *extra;    /* owned: the dict behind get_extra_info() */
-    PyObject *context;  /* owned, or NULL for an empty one: what reads run in */
+    PyObject *unused;       /* the slot of asyncio.BaseTransport */
+    HLState *st;            /* borrowed: lives as long as our types */
+    HLLoop *loop;           /* owned; NULL once the connection is lost, like sock and protocol */
+    PyObject *sock;         /* owned: the one owner of the descriptor */
+    PyObject *protocol;     /* owned */
+    PyObject *server;       /* owned, or NULL: told when the connection is lost */
+    PyObject *registration; /* owned, or NULL: our weak reference in the server's set */
+    PyObject *extra;        /* owned, or NULL: the dict behind get_extra_info(), or these: */
+    PyObject *sockname, *peername; /* owned, or NULL: see streaminfo.c */
+    PyObject *closed_sock;         /* owned, or NULL: what sock was */
+    PyObject *context;             /* owned, or NULL for an empty one: what reads run in */
     PyObject
         *write_context; /* owned, or NULL for an empty one: that of the first write in the queue */
     PyObject *empty_waiter; /* owned, or NULL: the future of a sendfile() in progress */
@@ -71,6 +81,31 @@ int hl_stream_lose(HLStream *self, PyObject *exc);
 int hl_stream_log(HLStream *self, const char *format);
 /* Report the exception that is set as loop.call_exception_handler() is told of it. */
 int hl_stream_report(HLStream *self, const char *message);
+
+/* values: loop, sock, protocol, waiter, extra, server, context, as _make_socket_transport() takes
+   them.  peername (or NULL) is known already; last (or NULL) as in hl_stream_ask_names(). */
+int hl_stream_init(HLStream *self, PyObject **values, PyObject *peername, HLLastName *last);
+/* A transport of that type for an accepted connection, with the same values. */
+PyObject *hl_stream_accept(PyTypeObject *type, PyObject **values, PyObject *peername,
+                           HLLastName *last);
+
+/* ---- From streaminfo.c ---- */
+
+/* Ask for both addresses, unless peername is given, and for the descriptor's place.  *family is
+   the address family, or AF_UNSPEC if fd is not known to be a socket. */
+int hl_stream_ask_names(HLStream *self, PyObject *peername, HLLastName *last, int *family);
+void hl_stream_set_nodelay(HLStream *self, int family);
+/* Have the addresses in that dict from now on. */
+int hl_stream_use_extra(HLStream *self, PyObject *extra);
+PyObject *hl_stream_get_extra(PyObject *op, void *closure);
+int hl_stream_set_extra(PyObject *op, PyObject *value, void *closure);
+extern PyMethodDef hl_stream_info_methods[];
+
+/* ---- From server.c ---- */
+
+/* server._attach(self) and server._detach(self).  *registration: what detach needs, or NULL. */
+int hl_server_attach(HLState *st, PyObject *server, PyObject *stream, PyObject **registration);
+int hl_server_detach(HLState *st, PyObject *server, PyObject *stream, PyObject *registration);
 
 /* ---- From streamread.c ---- */
 

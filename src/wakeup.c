@@ -164,7 +164,7 @@ hl_wakeup_close(HLLoop *loop)
     if (loop->signal_fds[0] < 0) {
         return;
     }
-    if (loop->pid == getpid()) {
+    if (loop->pid == hl_process_id()) {
         uv_close((uv_handle_t *)&loop->signal_poll, NULL);
     }
     close(loop->signal_fds[0]);

@@ -15,12 +15,17 @@
    told is that a closed descriptor lives on in another process, where epoll goes on to watch it:
    those who pass a socket on do so after a wait or two, and until then nothing stays armed.
 
+   The watch of a socket that is done with is parked: it stays in the table, out of everybody's
+   sight, for the next socket by that number.  That spares the registration on trial and the
+   mode's change that uv_poll_init() makes of each new one.
+
    libuv registers descriptors with epoll only at the next poll, and aborts the process if that
    fails.  So a registration is tried here at once, where it can raise; and watches armed since
    the last poll are looked at again just before it, in case their owner closed the descriptor. */
 
 #include "hotloop.h"
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 typedef struct {
@@ -43,17 +48,21 @@ struct HLWatch {
     int rests;        /* how often the socket came back from one, up to HL_RESTS_DISARMED */
     bool unverified;
     bool resting;
+    bool registered; /* epoll may know of it: libuv was not told to stop since it was to start */
+    bool parked;     /* nobody's: see find_watch() */
 };
 
 #define HL_RESTING_POLLS 2
 #define HL_RESTS_DISARMED 4 /* so many rests of a socket are without events */
+#define HL_PARKED_MAX 256   /* in a loop; the memory of more is given back */
 
 static const int side_events[2] = {UV_READABLE, UV_WRITABLE};
 
 static HLWatch *
 find_watch(HLLoop *loop, int fd)
 {
-    return fd >= 0 && fd < loop->watches_size ? loop->watches[fd] : NULL;
+    HLWatch *watch = fd >= 0 && fd < loop->watches_size ? loop->watches[fd] : NULL;
+    return watch == NULL || watch->parked ? NULL : watch;
 }
 
 static int
@@ -133,15 +142,26 @@ unmark_unverified(HLWatch *watch)
 }
 
 static void
-start_poll(HLWatch *watch)
+stop_poll(HLWatch *watch)
 {
-    watch->armed = wanted_events(watch);
-    if (watch->armed != 0) {
-        uv_poll_start(&watch->poll, watch->armed, on_watch);
-    }
-    else {
+    watch->armed = 0;
+    if (watch->registered) {
+        watch->registered = false;
         uv_poll_stop(&watch->poll);
     }
+}
+
+static void
+start_poll(HLWatch *watch)
+{
+    int wanted = wanted_events(watch);
+    if (wanted == 0) {
+        stop_poll(watch);
+        return;
+    }
+    watch->armed = wanted;
+    watch->registered = true;
+    uv_poll_start(&watch->poll, wanted, on_watch);
 }
 
 static void
@@ -158,8 +178,7 @@ rest(HLWatch *watch)
 {
     if (watch->rests < HL_RESTS_DISARMED) {
         watch->rests++;
-        watch->armed = 0;
-        uv_poll_stop(&watch->poll);
+        stop_poll(watch);
     }
     watch->polls_rested = 0;
     if (!watch->resting) {
@@ -215,11 +234,13 @@ hl_watch_verify(HLLoop *loop)
         loop->unverified = watch->next_unverified;
         watch->unverified = false;
         if (fcntl(watch->fd, F_GETFD) < 0) {
-            uv_poll_stop(&watch->poll);
-            watch->armed = 0;
+            stop_poll(watch);
         }
         else if (!uv_is_active((uv_handle_t *)&watch->poll)) {
-            start_poll(watch);
+            watch->armed = 0; /* by an error; what nobody waits for, libuv takes from epoll */
+            if (wanted_events(watch) != 0) {
+                start_poll(watch);
+            }
         }
     }
 }
@@ -259,14 +280,9 @@ init_poll(HLLoop *loop, HLWatch *watch, int fd, int flags)
     return rc;
 }
 
-/* The watch of fd, made if there is none. */
 static HLWatch *
-get_watch(HLLoop *loop, int fd)
+make_watch(HLLoop *loop, int fd)
 {
-    HLWatch *watch = find_watch(loop, fd);
-    if (watch != NULL) {
-        return watch;
-    }
     int flags = fcntl(fd, F_GETFL); /* before libuv opens descriptors of its own */
     if (flags < 0) {
         return (HLWatch *)PyErr_SetFromErrno(PyExc_OSError);
@@ -274,7 +290,7 @@ get_watch(HLLoop *loop, int fd)
     if (hl_poll_open(loop) < 0 || grow_table(loop, fd) < 0) {
         return NULL;
     }
-    watch = PyMem_RawCalloc(1, sizeof(HLWatch));
+    HLWatch *watch = PyMem_RawCalloc(1, sizeof(HLWatch));
     if (watch == NULL) {
         PyErr_NoMemory();
         return NULL;
@@ -292,8 +308,55 @@ get_watch(HLLoop *loop, int fd)
     return watch;
 }
 
-/* Take the watch out of the table.  The caller gives up what the sides hold afterwards, when
-   nothing of the watch is needed any more. */
+static bool
+is_socket(int fd)
+{
+    int type;
+    socklen_t length = sizeof(type);
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0;
+}
+
+static void close_watch(HLWatch *watch);
+
+/* The watch of fd, made if there is none. */
+static HLWatch *
+get_watch(HLLoop *loop, int fd, bool known_socket)
+{
+    HLWatch *watch = fd >= 0 && fd < loop->watches_size ? loop->watches[fd] : NULL;
+    if (watch == NULL) {
+        return make_watch(loop, fd);
+    }
+    if (!watch->parked) {
+        return watch;
+    }
+    watch->parked = false;
+    loop->watches_parked--;
+    if (known_socket || is_socket(fd)) {
+        return watch;
+    }
+    close_watch(watch); /* epoll takes every socket, but not every descriptor */
+    return make_watch(loop, fd);
+}
+
+/* Keep the watch for another socket?  Not in a child: its parent's epoll must not hear of it. */
+static bool
+park(HLWatch *watch, bool of_socket)
+{
+    HLLoop *loop = watch->loop;
+    if (!of_socket || loop->watches_parked >= HL_PARKED_MAX || loop->pid != hl_process_id()) {
+        return false;
+    }
+    stop_poll(watch);
+    watch->transport = NULL;
+    watch->claim = NULL;
+    watch->rests = watch->polls_rested = 0;
+    watch->parked = true;
+    loop->watches_parked++;
+    return true;
+}
+
+/* Take the watch out of the table, or park it.  The caller gives up what the sides hold
+   afterwards, when nothing of the watch is needed any more. */
 static void
 detach_watch(HLWatch *watch, PyObject *objects[2])
 {
@@ -305,11 +368,17 @@ detach_watch(HLWatch *watch, PyObject *objects[2])
     if (watch->claim != NULL) {
         *watch->claim = NULL;
     }
-    loop->watches[watch->fd] = NULL;
     unmark_unverified(watch);
     unlink_resting(watch);
-    Py_CLEAR(watch->armed_by);
-    if (loop->pid == getpid()) {
+    PyObject *armed_by = watch->armed_by;
+    watch->armed_by = NULL;
+    bool of_socket = watch->transport != NULL || armed_by != NULL;
+    Py_XDECREF(armed_by); /* a weak reference: nothing runs */
+    if (park(watch, of_socket)) {
+        return;
+    }
+    loop->watches[watch->fd] = NULL;
+    if (loop->pid == hl_process_id()) {
         uv_close((uv_handle_t *)&watch->poll, on_watch_close);
     }
     else {
@@ -338,11 +407,13 @@ hl_watch_close(HLLoop *loop, int fd)
 void
 hl_watch_close_all(HLLoop *loop)
 {
+    loop->watches_parked = HL_PARKED_MAX; /* from now on, none is kept */
     for (int fd = 0; fd < loop->watches_size; fd++) {
         if (loop->watches[fd] != NULL) {
             close_watch(loop->watches[fd]);
         }
     }
+    loop->watches_parked = 0;
     PyMem_RawFree(loop->watches);
     loop->watches = NULL;
     loop->watches_size = 0;
@@ -366,7 +437,7 @@ int
 hl_watch_start(HLLoop *loop, int fd, HLSide side, PyObject *object, HLOnReady on_ready,
                PyObject **previous)
 {
-    HLWatch *watch = get_watch(loop, fd);
+    HLWatch *watch = get_watch(loop, fd, false);
     if (watch == NULL) {
         return -1;
     }
@@ -384,7 +455,8 @@ hl_watch_start_socket(HLLoop *loop, int fd, HLSide side, PyObject *object, HLOnR
     HLWatch *watch = find_watch(loop, fd);
     bool same = watch != NULL && watch->armed_by == socket_ref;
     bool armed = same && (watch->armed & side_events[side]);
-    if (!armed && (hl_loop_check_process(loop) < 0 || (watch = get_watch(loop, fd)) == NULL)) {
+    if (!armed
+        && (hl_loop_check_process(loop) < 0 || (watch = get_watch(loop, fd, false)) == NULL)) {
         return -1;
     }
     *previous = watch->sides[side].object;
@@ -402,7 +474,7 @@ hl_watch_start_socket(HLLoop *loop, int fd, HLSide side, PyObject *object, HLOnR
 int
 hl_watch_resume(HLLoop *loop, int fd, HLSide side, PyObject *object, HLOnReady on_ready)
 {
-    HLWatch *watch = get_watch(loop, fd);
+    HLWatch *watch = get_watch(loop, fd, false);
     if (watch == NULL) {
         return -1;
     }
@@ -453,11 +525,11 @@ hl_watch_waiting(HLLoop *loop, int fd, HLSide side)
 /* ---- Watches that a transport claims ---- */
 
 int
-hl_watch_claim(HLLoop *loop, int fd, PyObject *transport, HLWatch **claim)
+hl_watch_claim(HLLoop *loop, int fd, bool known_socket, PyObject *transport, HLWatch **claim)
 {
     /* What was watched by this number is another descriptor, closed in the meantime. */
     hl_watch_close(loop, fd);
-    HLWatch *watch = get_watch(loop, fd);
+    HLWatch *watch = get_watch(loop, fd, known_socket);
     if (watch == NULL) {
         return -1;
     }

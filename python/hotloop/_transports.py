@@ -59,10 +59,9 @@ class SocketTransport(_core.Stream):
         self._limits = low, high
         self._maybe_pause_protocol()
 
-    def _fatal_error(self, exc, message="Fatal error on transport"):
+    def _report_fatal_error(self, exc, message="Fatal error on transport"):
         if isinstance(exc, OSError):
-            if self._loop is not None and self._loop.get_debug():
-                _logger.debug("%r: %s", self, message, exc_info=exc)
+            _logger.debug("%r: %s", self, message, exc_info=exc)
         else:
             context = {
                 "message": message,
@@ -71,7 +70,6 @@ class SocketTransport(_core.Stream):
                 "protocol": self._protocol,
             }
             self._loop.call_exception_handler(context)
-        self._force_close(exc)
 
     # sendfile() has the socket for itself between these two.
 

@@ -1,0 +1,242 @@
+/* What a stream transport tells of its connection: get_extra_info().
+
+   Both addresses are asked for when the transport is made, as asyncio does; after a reset nobody
+   could tell them any more.  Connections of one listener mostly have the same address on our
+   side, and then share one object.  asyncio's dict, with its TransportSocket, is made when
+   somebody asks for what lies in it, and from then on has everything. */
+
+#include "stream.h"
+#include "address.h"
+
+/* ---- Addresses ---- */
+
+/* A socket.socket keeps its descriptor right behind the object head, on every CPython so far.
+   True if it is found there. */
+static bool
+knows_socket_layout(HLState *st, PyObject *sock, int fd)
+{
+    return fd >= 0 && PyObject_TypeCheck(sock, (PyTypeObject *)st->StockSocket)
+           && *(const int *)((const char *)sock + sizeof(PyObject)) == fd;
+}
+
+/* sock.method(), or None if the socket has no such address. */
+static PyObject *
+ask_socket(PyObject *sock, PyObject *method)
+{
+    PyObject *address = PyObject_CallMethodNoArgs(sock, method);
+    if (address == NULL && PyErr_ExceptionMatches(PyExc_OSError)) {
+        PyErr_Clear();
+        address = Py_NewRef(Py_None);
+    }
+    return address;
+}
+
+typedef int (*AskKernel)(int fd, struct sockaddr *address, socklen_t *length);
+
+static bool
+is_known_family(int family)
+{
+    return family == AF_INET || family == AF_INET6 || family == AF_UNIX;
+}
+
+static PyObject *
+share_name(HLLastName *last, struct sockaddr_storage *address, socklen_t length)
+{
+    if (last->name != NULL && last->length == length
+        && memcmp(&last->address, address, length) == 0) {
+        return Py_NewRef(last->name);
+    }
+    memcpy(&last->address, address, length); /* before unix_object() puts an end to it */
+    last->length = length;
+    Py_XSETREF(last->name, hl_address_object(address, length));
+    return Py_XNewRef(last->name);
+}
+
+/* The same by a system call; *family is the address's.  last may be NULL. */
+static PyObject *
+ask_kernel(HLStream *self, AskKernel ask, PyObject *method, HLLastName *last, int *family)
+{
+    struct sockaddr_storage address;
+    socklen_t length = sizeof(address) - 1;
+    address.ss_family = AF_UNSPEC;
+    if (ask(self->fd, (struct sockaddr *)&address, &length) < 0) {
+        return Py_NewRef(Py_None);
+    }
+    *family = address.ss_family;
+    if (!is_known_family(*family) || length >= sizeof(address)) {
+        return ask_socket(self->sock, method);
+    }
+    return last != NULL ? share_name(last, &address, length) : hl_address_object(&address, length);
+}
+
+/* ---- When the transport is made ---- */
+
+static int
+family_of(int fd)
+{
+    struct sockaddr_storage address;
+    socklen_t length = sizeof(address);
+    return getsockname(fd, (struct sockaddr *)&address, &length) == 0 ? address.ss_family
+                                                                      : AF_UNSPEC;
+}
+
+int
+hl_stream_ask_names(HLStream *self, PyObject *peername, HLLastName *last, int *family)
+{
+    HLNames *names = &self->st->name;
+    bool layout = knows_socket_layout(self->st, self->sock, self->fd);
+    self->sock_fd = layout ? (const int *)((char *)self->sock + sizeof(PyObject)) : &self->fd;
+    bool plain = layout && (PyObject *)Py_TYPE(self->sock) == self->st->StockSocket
+                 && hl_socket_is_original(self->st) > 0;
+    PyErr_Clear();
+    *family = AF_UNSPEC;
+    int ignored;
+    self->sockname = plain ? ask_kernel(self, getsockname, names->getsockname, last, family)
+                           : ask_socket(self->sock, names->getsockname);
+    self->peername = self->sockname == NULL ? NULL
+                     : peername != NULL     ? Py_NewRef(peername)
+                     : plain ? ask_kernel(self, getpeername, names->getpeername, NULL, &ignored)
+                             : ask_socket(self->sock, names->getpeername);
+    if (!plain) {
+        *family = family_of(self->fd);
+    }
+    return self->peername != NULL ? 0 : -1;
+}
+
+/* TCP_NODELAY; what is not TCP refuses. */
+void
+hl_stream_set_nodelay(HLStream *self, int family)
+{
+    int on = 1;
+    if (family == AF_INET || family == AF_INET6) {
+        setsockopt(self->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    }
+}
+
+/* ---- asyncio's dict ---- */
+
+static int
+fill_extra(HLStream *self, PyObject *extra)
+{
+    HLNames *names = &self->st->name;
+    PyObject *sock = self->sock != NULL ? self->sock : self->closed_sock;
+    PyObject *shown = PyObject_CallOneArg(self->st->TransportSocket,
+                                          sock != NULL ? sock : Py_None);
+    int rc = shown != NULL ? PyDict_SetItem(extra, names->socket, shown) : -1;
+    Py_XDECREF(shown);
+    if (rc < 0 || PyDict_SetItem(extra, names->sockname, self->sockname) < 0) {
+        return -1;
+    }
+    int known = PyDict_Contains(extra, names->peername);
+    return known != 0 ? (known < 0 ? -1 : 0)
+                      : PyDict_SetItem(extra, names->peername, self->peername);
+}
+
+static void
+drop_names(HLStream *self)
+{
+    Py_CLEAR(self->sockname);
+    Py_CLEAR(self->peername);
+    Py_CLEAR(self->closed_sock);
+}
+
+int
+hl_stream_use_extra(HLStream *self, PyObject *extra)
+{
+    if (self->sockname != NULL && fill_extra(self, extra) < 0) {
+        return -1;
+    }
+    drop_names(self);
+    Py_XSETREF(self->extra, Py_NewRef(extra));
+    return 0;
+}
+
+/* Borrowed; NULL, maybe without an exception, if there is none. */
+static PyObject *
+get_dict(HLStream *self)
+{
+    if (self->extra == NULL && self->sockname != NULL) {
+        PyObject *extra = PyDict_New();
+        if (extra != NULL) {
+            hl_stream_use_extra(self, extra);
+            Py_DECREF(extra);
+        }
+    }
+    return self->extra;
+}
+
+/* ---- Methods ---- */
+
+static bool
+is_name(PyObject *name, PyObject *interned)
+{
+    return name == interned
+           || (PyUnicode_CheckExact(name) && PyUnicode_Compare(name, interned) == 0);
+}
+
+/* The addresses need no dict.  Borrowed, or NULL. */
+static PyObject *
+find_address(HLStream *self, PyObject *name)
+{
+    if (self->extra != NULL) {
+        return NULL;
+    }
+    return is_name(name, self->st->name.peername)   ? self->peername
+           : is_name(name, self->st->name.sockname) ? self->sockname
+                                                    : NULL;
+}
+
+static PyObject *
+stream_get_extra_info(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"name", "default", NULL};
+    static const HLParameters parameters = {"get_extra_info", names, 2, 1};
+    HLStream *self = (HLStream *)op;
+    PyObject *values[2];
+    if (hl_parse(&parameters, args, nargs, kwnames, values) < 0) {
+        return NULL;
+    }
+    PyObject *value = find_address(self, values[0]);
+    if (value != NULL) {
+        return Py_NewRef(value);
+    }
+    if (is_name(values[0], self->st->name.socket) && hl_stream_flush(self) < 0) {
+        return NULL; /* who asks for the socket may shut it down */
+    }
+    PyObject *extra = get_dict(self);
+    value = extra != NULL ? PyDict_GetItemWithError(extra, values[0]) : NULL;
+    if (value == NULL) {
+        if (PyErr_Occurred()) {
+            return NULL;
+        }
+        value = values[1] != NULL ? values[1] : Py_None;
+    }
+    return Py_NewRef(value);
+}
+
+PyObject *
+hl_stream_get_extra(PyObject *op, void *Py_UNUSED(closure))
+{
+    PyObject *extra = get_dict((HLStream *)op);
+    return extra == NULL && PyErr_Occurred() ? NULL : Py_NewRef(extra != NULL ? extra : Py_None);
+}
+
+int
+hl_stream_set_extra(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
+{
+    if (value == NULL || !PyDict_Check(value)) {
+        PyErr_SetString(PyExc_TypeError, "_extra must be a dict");
+        return -1;
+    }
+    drop_names((HLStream *)op);
+    Py_XSETREF(((HLStream *)op)->extra, Py_NewRef(value));
+    return 0;
+}
+
+PyMethodDef hl_stream_info_methods[] = {
+    {"get_extra_info", (PyCFunction)(void (*)(void))stream_get_extra_info,
+     METH_FASTCALL | METH_KEYWORDS,
+     "get_extra_info($self, /, name, default=None)\n--\n\n"
+     "Return 'socket', 'sockname', 'peername' or what else is known by that name."},
+    {NULL, NULL, 0, NULL},
+};
