@@ -134,6 +134,7 @@ struct HLLoop {
     uint64_t opened_ticks;        /* the two clocks when the loop was opened */
     int64_t opened_ns;
     int turns_since_poll;
+    uint64_t polls; /* how many there were */
     pid_t pid;
     int patched; /* HL_PATCHED_* */
     bool debug;

@@ -238,6 +238,7 @@ note_poll(HLLoop *loop)
 {
     loop->last_poll_ticks = hl_ticks();
     loop->turns_since_poll = 0;
+    loop->polls++;
     if (loop->poll_interval_ticks == 0) {
         int64_t passed = hl_monotonic_ns() - loop->opened_ns;
         if (passed >= HL_CALIBRATION_NS) {

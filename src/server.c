@@ -10,6 +10,7 @@
 #include "address.h"
 
 #define HL_ACCEPTS_PER_TURN 64 /* so that connections get their turn */
+#define HL_PATIENCE_MAX 16
 
 typedef struct {
     PyObject_HEAD
@@ -22,6 +23,10 @@ typedef struct {
     PyObject *backlog;          /* owned int */
     HLLastName last;            /* the address on our side, of the last connection */
     int accepts;                /* how many connections a turn, at most */
+    int batch;                  /* how many the next time */
+    int filled;                 /* so many batches in a row were full */
+    int patience;               /* how many must have been before more are asked for */
+    uint64_t poll;              /* of the last connection: which poll of the loop's */
     bool own_context;           /* given: each connection runs in a copy of it (3.15) */
 } Listener;
 
@@ -315,6 +320,38 @@ is_out_of_resources(int error)
     return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
 }
 
+/* An accept4() that finds nobody costs as much as one that does: the kernel makes the socket
+   first.  So one connection is taken at a time, unless poll after poll tells of more. */
+static int
+begin_batch(HLLoop *loop, Listener *self)
+{
+    if (loop->polls - self->poll > 1) {
+        self->batch = 1;
+        self->filled = 0;
+    }
+    else if (self->filled >= self->patience) {
+        self->batch = self->batch * 2 < self->accepts ? self->batch * 2 : self->accepts;
+        self->filled = 0;
+    }
+    self->poll = loop->polls;
+    return self->batch;
+}
+
+static void
+end_batch(Listener *self, int accepted)
+{
+    if (accepted == self->batch) {
+        self->filled++;
+        self->patience = self->batch > 1 ? 1 : self->patience;
+    }
+    else if (self->batch > 1) {
+        self->batch = 1;
+        self->filled = 0;
+        self->patience = self->patience * 2 < HL_PATIENCE_MAX ? self->patience * 2
+                                                              : HL_PATIENCE_MAX;
+    }
+}
+
 static int
 on_acceptable(HLLoop *loop, PyObject *op)
 {
@@ -325,24 +362,28 @@ on_acceptable(HLLoop *loop, PyObject *op)
         PyErr_Clear();
         return 0; /* closed between the poll and now */
     }
-    for (int i = 0; i < self->accepts && hl_watch_waiting(loop, fd, HL_READ) == op; i++) {
+    int accepts = begin_batch(loop, self), accepted = 0;
+    while (accepted < accepts && hl_watch_waiting(loop, fd, HL_READ) == op) {
         Peer peer;
         int conn = accept_nonblocking(fd, &peer);
         if (conn < 0 && errno == ECONNABORTED) {
+            accepted++;
             continue;
         }
         if (conn < 0) {
             if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) {
-                return 0;
+                break;
             }
             int error = errno;
             PyErr_SetFromErrno(PyExc_OSError);
             return is_out_of_resources(error) ? rest(loop, self, fd) : -1;
         }
+        accepted++;
         if (begin_connection(loop, self, conn, &peer) < 0) {
             return -1;
         }
     }
+    end_batch(self, accepted);
     return 0;
 }
 
@@ -383,6 +424,7 @@ listener_new(HLLoop *loop, PyObject **values)
     self->accepts = backlog < 1                     ? 1
                     : backlog < HL_ACCEPTS_PER_TURN ? (int)backlog
                                                     : HL_ACCEPTS_PER_TURN;
+    self->batch = self->patience = 1;
     self->own_context = values[4] != Py_None;
     int rc = 0;
     if (self->own_context) {
