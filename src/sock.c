@@ -36,6 +36,7 @@ static const struct {
     {offsetof(HLNames, recv), 0},
     {offsetof(HLNames, recv_into), 0},
     {offsetof(HLNames, send), 0},
+    {offsetof(HLNames, connect), 0},
     {offsetof(HLNames, getsockname), 0},
     {offsetof(HLNames, getpeername), 0},
     {offsetof(HLNames, fileno), offsetof(HLState, socket_fileno)},
@@ -174,20 +175,43 @@ on_ready(HLLoop *loop, PyObject *object)
     return hl_future_set_result(wait->future, Py_None);
 }
 
+/* Is there surely no transport of that descriptor, neither one of ours nor one of asyncio's? */
+static bool
+has_no_transport(HLLoop *loop, PyObject *number)
+{
+    HLNames *names = &loop->st->name;
+    PyObject *transports = PyObject_GetAttr((PyObject *)loop, names->_transports);
+    PyObject *data = transports != NULL ? PyObject_GetAttr(transports, names->data) : NULL;
+    bool none = data != NULL && PyDict_CheckExact(data)
+                && PyDict_GetItemWithError(data, number) == NULL
+                && hl_watch_transport(loop, (int)PyLong_AsLong(number)) == NULL;
+    PyErr_Clear();
+    Py_XDECREF(transports);
+    Py_XDECREF(data);
+    return none;
+}
+
+static PyObject *
+loop_may_have_transport(PyObject *self, PyObject *sock)
+{
+    HLLoop *loop = (HLLoop *)self;
+    PyObject *number = (PyObject *)Py_TYPE(sock) == loop->st->StockSocket
+                               && loop->st->socket_fileno != NULL
+                           ? loop->st->socket_fileno(sock, NULL)
+                           : NULL;
+    bool none = number != NULL && has_no_transport(loop, number);
+    Py_XDECREF(number);
+    PyErr_Clear();
+    return PyBool_FromLong(!none);
+}
+
 /* loop._ensure_fd_no_transport(fd), asked only where there may be one. */
 static int
 ensure_no_transport(HLLoop *loop, int fd)
 {
     HLNames *names = &loop->st->name;
     PyObject *number = PyLong_FromLong(fd);
-    PyObject *transports = PyObject_GetAttr((PyObject *)loop, names->_transports);
-    PyObject *data = transports != NULL ? PyObject_GetAttr(transports, names->data) : NULL;
-    bool none = number != NULL && data != NULL && PyDict_CheckExact(data)
-                && PyDict_GetItemWithError(data, number) == NULL
-                && hl_watch_transport(loop, fd) == NULL;
-    PyErr_Clear();
-    Py_XDECREF(transports);
-    Py_XDECREF(data);
+    bool none = number != NULL && has_no_transport(loop, number);
     PyObject *checked = NULL;
     if (!none && number != NULL) {
         checked = PyObject_CallMethodOneArg((PyObject *)loop, names->_ensure_fd_no_transport,
@@ -516,6 +540,9 @@ PyMethodDef hl_sock_methods[] = {
      "_start_accept($self, sock, /)\n--\n\nBegin sock_accept()."},
     {"_start_connect", FAST_METHOD(loop_start_connect),
      "_start_connect($self, sock, address, /)\n--\n\nBegin sock_connect(), its address resolved."},
+    {"_may_have_transport", loop_may_have_transport, METH_O,
+     "_may_have_transport($self, sock, /)\n--\n\n"
+     "Return whether _ensure_fd_no_transport() is to be asked."},
     {"_takes_socket", loop_takes_socket, METH_O,
      "_takes_socket($self, sock, /)\n--\n\nReturn whether _start_...() may do more than decline."},
     {NULL, NULL, 0, NULL},
@@ -583,6 +610,12 @@ hl_sock_setup(PyObject *module, HLState *st)
         Py_DECREF(method);
     }
     if (st->socket_methods == NULL) {
+        return -1;
+    }
+    PyTypeObject *base = ((PyTypeObject *)st->StockSocket)->tp_base;
+    st->socket_family = PyObject_GetAttrString((PyObject *)base, "family");
+    if (st->socket_family == NULL || Py_TYPE(st->socket_family)->tp_descr_get == NULL) {
+        PyErr_SetString(PyExc_ImportError, "socket.socket is not as hotloop knows it");
         return -1;
     }
     st->SocketWaitType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &wait_spec, NULL);

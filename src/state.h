@@ -136,6 +136,7 @@ typedef struct HLState {
     PyObject *socket_methods;  /* dict: methods of socket.socket as they were at import */
     PyCFunction socket_fileno; /* two of them, or NULL where they are something else */
     PyCFunction socket_gettimeout;
+    PyObject *socket_family;      /* the descriptor in C, which gives an int */
     unsigned int socket_version;  /* of the type socket.socket when they were last compared, */
     bool socket_original;         /* and whether they were the same */
     PyObject *registry;           /* the set behind the WeakSet of tasks, or NULL */

@@ -14,6 +14,7 @@ import warnings
 from asyncio import constants, tasks
 
 from . import _core, _process
+from ._connect import Connecting
 from ._pipes import ReadPipeTransport, WritePipeTransport
 from ._resolve import answers_at_once
 from ._sock import SocketCalls
@@ -21,7 +22,7 @@ from ._tls import make_protocol as make_tls_protocol
 from ._transports import SocketTransport
 
 
-class EventLoop(_core.Loop, SocketCalls, asyncio.SelectorEventLoop):
+class EventLoop(_core.Loop, Connecting, SocketCalls, asyncio.SelectorEventLoop):
     """An asyncio event loop over libuv."""
 
     _socket_transport = SocketTransport
@@ -99,7 +100,8 @@ class EventLoop(_core.Loop, SocketCalls, asyncio.SelectorEventLoop):
         return tls._app_transport
 
     def _refuse_second_transport(self, sock):
-        if sys.version_info >= (3, 14):  # before, asyncio let them fight for it
+        # Before 3.14, asyncio let them fight for it.
+        if sys.version_info >= (3, 14) and self._may_have_transport(sock):
             self._ensure_fd_no_transport(sock)
 
     def _start_serving(
