@@ -2,12 +2,53 @@
    that debug mode keeps for their messages. */
 
 #include "hotloop.h"
+#include <string.h>
 
 PyObject *
 hl_set_uv_error(int code)
 {
     errno = -code;
     return PyErr_SetFromErrno(PyExc_OSError);
+}
+
+/* Remember the message of the exception that is set, as the text that strerror() gives it. */
+static void
+remember_message(HLLastError *last, int error, const char *text)
+{
+    PyObject *exc = hl_take_exception();
+    PyObject *args = exc != NULL ? PyObject_GetAttrString(exc, "args") : NULL;
+    if (args != NULL && PyTuple_Check(args) && PyTuple_GET_SIZE(args) == 2
+        && strlen(text) < sizeof(last->text)) {
+        last->error = error;
+        strcpy(last->text, text);
+        Py_XSETREF(last->message, Py_NewRef(PyTuple_GET_ITEM(args, 1)));
+    }
+    PyErr_Clear();
+    Py_XDECREF(args);
+    hl_give_exception(exc);
+}
+
+PyObject *
+hl_set_errno(HLState *st)
+{
+    int error = errno;
+    HLLastError *last = &st->last_error;
+    const char *text = strerror(error); /* in the user's language */
+    if (error == EINTR || last->error != error || strcmp(last->text, text) != 0) {
+        errno = error;
+        PyErr_SetFromErrno(PyExc_OSError);
+        remember_message(last, error, text);
+        return NULL;
+    }
+    PyObject *number = PyLong_FromLong(error);
+    PyObject *args[2] = {number, last->message};
+    PyObject *exc = number != NULL ? PyObject_Vectorcall(PyExc_OSError, args, 2, NULL) : NULL;
+    if (exc != NULL) {
+        PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
+    }
+    Py_XDECREF(number);
+    Py_XDECREF(exc);
+    return NULL;
 }
 
 bool

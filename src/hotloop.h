@@ -257,6 +257,9 @@ int hl_parse_context(HLState *st, const char *function, PyObject *const *args, P
 
 /* Raise the OSError for a libuv error code.  Always NULL. */
 PyObject *hl_set_uv_error(int code);
+/* PyErr_SetFromErrno(PyExc_OSError), at a third of the price where an error comes repeatedly: the
+   text need not be decoded again.  Always NULL. */
+PyObject *hl_set_errno(HLState *st);
 /* Call loop.call_exception_handler with {message, exception, key: value, source_traceback}; exc
    and source_traceback may be NULL, and key with value.  -1 only if the handler raised
    SystemExit or KeyboardInterrupt. */

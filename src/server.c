@@ -21,13 +21,13 @@ typedef struct {
     PyObject *family, *proto;   /* owned ints */
     PyObject *type;             /* owned int: SOCK_STREAM | SOCK_NONBLOCK */
     PyObject *backlog;          /* owned int */
-    HLLastName last;            /* the address on our side, of the last connection */
-    int accepts;                /* how many connections a turn, at most */
-    int batch;                  /* how many the next time */
-    int filled;                 /* so many batches in a row were full */
-    int patience;               /* how many must have been before more are asked for */
-    uint64_t poll;              /* of the last connection: which poll of the loop's */
-    bool own_context;           /* given: each connection runs in a copy of it (3.15) */
+    HLCommon common;
+    int accepts;      /* how many connections a turn, at most */
+    int batch;        /* how many the next time */
+    int filled;       /* so many batches in a row were full */
+    int patience;     /* how many must have been before more are asked for */
+    uint64_t poll;    /* of the last connection: which poll of the loop's */
+    bool own_context; /* given: each connection runs in a copy of it (3.15) */
 } Listener;
 
 /* ---- The server's set of connections ---- */
@@ -223,7 +223,7 @@ make_transport(HLLoop *loop, Listener *self, PyObject *sock, PyObject *protocol,
                            NULL,
                            self->server,
                            self->own_context ? context : NULL};
-    transport = hl_stream_accept((PyTypeObject *)type, values, peername, &self->last);
+    transport = hl_stream_accept((PyTypeObject *)type, values, peername, &self->common);
 done:
     Py_XDECREF(type);
     Py_XDECREF(peername);
@@ -407,6 +407,24 @@ listener_fill(Listener *self)
     return self->type != NULL && self->family != NULL && self->proto != NULL ? 0 : -1;
 }
 
+/* What a listening socket of TCP is set to, its connections are as well: one system call for all
+   of them.  Others than Linux' differ in that. */
+static bool
+set_nodelay(PyObject *sock)
+{
+#if defined(__linux__) && defined(SO_PROTOCOL)
+    int protocol = 0, on = 1, fd = PyObject_AsFileDescriptor(sock);
+    socklen_t length = sizeof(protocol);
+    PyErr_Clear();
+    return fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &length) == 0
+           && protocol == IPPROTO_TCP
+           && setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0;
+#else
+    (void)sock;
+    return false;
+#endif
+}
+
 static PyObject *
 listener_new(HLLoop *loop, PyObject **values)
 {
@@ -425,6 +443,7 @@ listener_new(HLLoop *loop, PyObject **values)
                     : backlog < HL_ACCEPTS_PER_TURN ? (int)backlog
                                                     : HL_ACCEPTS_PER_TURN;
     self->batch = self->patience = 1;
+    self->common.nodelay = set_nodelay(self->sock);
     self->own_context = values[4] != Py_None;
     int rc = 0;
     if (self->own_context) {
@@ -501,7 +520,7 @@ listener_tp_dealloc(PyObject *op)
     Py_CLEAR(self->type);
     Py_CLEAR(self->proto);
     Py_CLEAR(self->backlog);
-    Py_CLEAR(self->last.name);
+    Py_CLEAR(self->common.name);
     type->tp_free(op);
     Py_DECREF(type);
 }

@@ -103,6 +103,13 @@ hl_free_list_keep(HLFreeList *list, PyObject *self)
     return true;
 }
 
+/* The message of the last system error. */
+typedef struct {
+    int error;
+    char text[80];     /* as strerror() gave it */
+    PyObject *message; /* owned, or NULL */
+} HLLastError;
+
 /* Where a stock Task keeps what an outside debugger reads (see introspect.c). */
 typedef struct {
     Py_ssize_t coro; /* offsets into a Task, or 0 for not found */
@@ -145,6 +152,7 @@ typedef struct HLState {
     int server_knows_transports;  /* Server._attach(transport) */
     int write_names_types;        /* the wording of write()'s TypeError */
     HLTaskLayout layout;
+    HLLastError last_error;
     unsigned long long last_task_number;
     HLFreeList free_handles;
     HLFreeList free_timer_handles;

@@ -222,15 +222,15 @@ not_none(PyObject *value)
 }
 
 int
-hl_stream_init(HLStream *self, PyObject **values, PyObject *peername, HLLastName *last)
+hl_stream_init(HLStream *self, PyObject **values, PyObject *peername, HLCommon *common)
 {
     int family;
     self->loop = (HLLoop *)Py_NewRef(values[0]);
     self->sock = Py_NewRef(values[1]);
     self->context = not_none(values[6]);
     self->own_context = self->context != NULL;
-    self->fd = PyObject_AsFileDescriptor(self->sock);
-    if (self->fd < 0 || hl_stream_ask_names(self, peername, last, &family) < 0) {
+    self->fd = hl_stream_ask_fd(self);
+    if (self->fd < 0 || hl_stream_ask_names(self, peername, common, &family) < 0) {
         return -1;
     }
     if (values[4] != NULL && PyDict_Check(values[4]) && hl_stream_use_extra(self, values[4]) < 0) {
@@ -247,7 +247,9 @@ hl_stream_init(HLStream *self, PyObject **values, PyObject *peername, HLLastName
         Py_CLEAR(self->server);
         return -1;
     }
-    hl_stream_set_nodelay(self, family);
+    if (common == NULL || !common->nodelay) {
+        hl_stream_set_nodelay(self, family);
+    }
     self->closing = false;
     self->conn_lost = 0;
     return schedule_start(self, values[3]);
@@ -315,14 +317,14 @@ stream_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED
 }
 
 PyObject *
-hl_stream_accept(PyTypeObject *type, PyObject **values, PyObject *peername, HLLastName *last)
+hl_stream_accept(PyTypeObject *type, PyObject **values, PyObject *peername, HLCommon *common)
 {
     if (type->tp_new != stream_tp_new || type->tp_init != stream_tp_init) {
         PyErr_SetString(PyExc_TypeError, "a SocketTransport was expected");
         return NULL;
     }
     HLStream *self = (HLStream *)stream_tp_new(type, NULL, NULL);
-    if (self != NULL && hl_stream_init(self, values, peername, last) < 0) {
+    if (self != NULL && hl_stream_init(self, values, peername, common) < 0) {
         undo_init(self);
         Py_CLEAR(self);
     }

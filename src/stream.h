@@ -12,12 +12,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* The last address that was made an object of, for those that are mostly the same. */
+/* What the connections of one listener have in common. */
 typedef struct {
+    bool nodelay; /* they inherit TCP_NODELAY */
     struct sockaddr_storage address;
     socklen_t length;
-    PyObject *name; /* owned, or NULL */
-} HLLastName;
+    PyObject *name; /* owned, or NULL: the address on our side, of the last one */
+} HLCommon;
 
 struct HLStream {
     PyObject_HEAD
@@ -83,17 +84,19 @@ int hl_stream_log(HLStream *self, const char *format);
 int hl_stream_report(HLStream *self, const char *message);
 
 /* values: loop, sock, protocol, waiter, extra, server, context, as _make_socket_transport() takes
-   them.  peername (or NULL) is known already; last (or NULL) as in hl_stream_ask_names(). */
-int hl_stream_init(HLStream *self, PyObject **values, PyObject *peername, HLLastName *last);
+   them.  peername (or NULL) is known already; common (or NULL) as in hl_stream_ask_names(). */
+int hl_stream_init(HLStream *self, PyObject **values, PyObject *peername, HLCommon *common);
 /* A transport of that type for an accepted connection, with the same values. */
 PyObject *hl_stream_accept(PyTypeObject *type, PyObject **values, PyObject *peername,
-                           HLLastName *last);
+                           HLCommon *common);
 
 /* ---- From streaminfo.c ---- */
 
+/* The socket's descriptor, or -1 with an exception. */
+int hl_stream_ask_fd(HLStream *self);
 /* Ask for both addresses, unless peername is given, and for the descriptor's place.  *family is
    the address family, or AF_UNSPEC if fd is not known to be a socket. */
-int hl_stream_ask_names(HLStream *self, PyObject *peername, HLLastName *last, int *family);
+int hl_stream_ask_names(HLStream *self, PyObject *peername, HLCommon *common, int *family);
 void hl_stream_set_nodelay(HLStream *self, int family);
 /* Have the addresses in that dict from now on. */
 int hl_stream_use_extra(HLStream *self, PyObject *extra);

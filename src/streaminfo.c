@@ -8,6 +8,20 @@
 #include "stream.h"
 #include "address.h"
 
+int
+hl_stream_ask_fd(HLStream *self)
+{
+    if ((PyObject *)Py_TYPE(self->sock) != self->st->StockSocket
+        || hl_socket_is_original(self->st) <= 0) {
+        PyErr_Clear();
+        return PyObject_AsFileDescriptor(self->sock);
+    }
+    PyObject *number = self->st->socket_fileno(self->sock, NULL);
+    int fd = number != NULL ? (int)PyLong_AsLong(number) : -1;
+    Py_XDECREF(number);
+    return fd >= 0 ? fd : PyObject_AsFileDescriptor(self->sock);
+}
+
 /* ---- Addresses ---- */
 
 /* A socket.socket keeps its descriptor right behind the object head, on every CPython so far.
@@ -40,21 +54,21 @@ is_known_family(int family)
 }
 
 static PyObject *
-share_name(HLLastName *last, struct sockaddr_storage *address, socklen_t length)
+share_name(HLCommon *common, struct sockaddr_storage *address, socklen_t length)
 {
-    if (last->name != NULL && last->length == length
-        && memcmp(&last->address, address, length) == 0) {
-        return Py_NewRef(last->name);
+    if (common->name != NULL && common->length == length
+        && memcmp(&common->address, address, length) == 0) {
+        return Py_NewRef(common->name);
     }
-    memcpy(&last->address, address, length); /* before unix_object() puts an end to it */
-    last->length = length;
-    Py_XSETREF(last->name, hl_address_object(address, length));
-    return Py_XNewRef(last->name);
+    memcpy(&common->address, address, length); /* before unix_object() puts an end to it */
+    common->length = length;
+    Py_XSETREF(common->name, hl_address_object(address, length));
+    return Py_XNewRef(common->name);
 }
 
-/* The same by a system call; *family is the address's.  last may be NULL. */
+/* The same by a system call; *family is the address's.  common may be NULL. */
 static PyObject *
-ask_kernel(HLStream *self, AskKernel ask, PyObject *method, HLLastName *last, int *family)
+ask_kernel(HLStream *self, AskKernel ask, PyObject *method, HLCommon *common, int *family)
 {
     struct sockaddr_storage address;
     socklen_t length = sizeof(address) - 1;
@@ -66,7 +80,8 @@ ask_kernel(HLStream *self, AskKernel ask, PyObject *method, HLLastName *last, in
     if (!is_known_family(*family) || length >= sizeof(address)) {
         return ask_socket(self->sock, method);
     }
-    return last != NULL ? share_name(last, &address, length) : hl_address_object(&address, length);
+    return common != NULL ? share_name(common, &address, length)
+                          : hl_address_object(&address, length);
 }
 
 /* ---- When the transport is made ---- */
@@ -81,7 +96,7 @@ family_of(int fd)
 }
 
 int
-hl_stream_ask_names(HLStream *self, PyObject *peername, HLLastName *last, int *family)
+hl_stream_ask_names(HLStream *self, PyObject *peername, HLCommon *common, int *family)
 {
     HLNames *names = &self->st->name;
     bool layout = knows_socket_layout(self->st, self->sock, self->fd);
@@ -91,7 +106,7 @@ hl_stream_ask_names(HLStream *self, PyObject *peername, HLLastName *last, int *f
     PyErr_Clear();
     *family = AF_UNSPEC;
     int ignored;
-    self->sockname = plain ? ask_kernel(self, getsockname, names->getsockname, last, family)
+    self->sockname = plain ? ask_kernel(self, getsockname, names->getsockname, common, family)
                            : ask_socket(self->sock, names->getsockname);
     self->peername = self->sockname == NULL ? NULL
                      : peername != NULL     ? Py_NewRef(peername)

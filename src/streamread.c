@@ -38,7 +38,7 @@ read_failed(HLStream *self)
     if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) {
         return 0;
     }
-    PyErr_SetFromErrno(PyExc_OSError);
+    hl_set_errno(self->st);
     return hl_stream_fatal(self, "Fatal read error on socket transport");
 }
 

@@ -233,14 +233,15 @@ hl_watch_verify(HLLoop *loop)
         HLWatch *watch = loop->unverified;
         loop->unverified = watch->next_unverified;
         watch->unverified = false;
-        if (fcntl(watch->fd, F_GETFD) < 0) {
+        bool active = uv_is_active((uv_handle_t *)&watch->poll);
+        if (!active && wanted_events(watch) == 0) {
+            watch->armed = 0; /* stopped by an error: libuv takes it from epoll by itself */
+        }
+        else if (fcntl(watch->fd, F_GETFD) < 0) {
             stop_poll(watch);
         }
-        else if (!uv_is_active((uv_handle_t *)&watch->poll)) {
-            watch->armed = 0; /* by an error; what nobody waits for, libuv takes from epoll */
-            if (wanted_events(watch) != 0) {
-                start_poll(watch);
-            }
+        else if (!active) {
+            start_poll(watch);
         }
     }
 }
