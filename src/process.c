@@ -34,7 +34,8 @@ hl_process_setup(void)
     if (page == MAP_FAILED) {
         return;
     }
-    if (madvise(page, size, MADV_WIPEONFORK) < 0
+    /* Some emulators take any advice, even one there is not, and do nothing. */
+    if (madvise(page, size, -1) == 0 || madvise(page, size, MADV_WIPEONFORK) < 0
         || !atomic_compare_exchange_strong(&hl_process_page, &none, (atomic_int *)page)) {
         munmap(page, size);
     }

@@ -223,7 +223,7 @@ make_transport(HLLoop *loop, Listener *self, PyObject *sock, PyObject *protocol,
                            NULL,
                            self->server,
                            self->own_context ? context : NULL};
-    transport = hl_stream_accept((PyTypeObject *)type, values, peername, &self->common);
+    transport = hl_stream_accept(loop->st, type, values, peername, &self->common);
 done:
     Py_XDECREF(type);
     Py_XDECREF(peername);

@@ -10,19 +10,20 @@
 /* Interned names, as X(identifier): hl_name->identifier is the string "identifier". */
 #define HL_NAMES(X)                                                                              \
     X(_asyncgen_finalizer_hook) X(_asyncgen_firstiter_hook) X(_asyncio_future_blocking)          \
-    X(_call_connection_lost) X(_check_callback) X(_current_handle)                               \
-    X(_attach) X(_clients) X(_detach) X(_ensure_fd_no_transport) X(_fatal_error) X(_force_close) X(_loop) X(_process_self_data) X(_report_fatal_error)                                    \
-    X(_set_coroutine_origin_tracking) X(_signal_handlers) X(_socket_transport) X(_sockets) X(_wakeup)                   \
-    X(_timer_handle_cancelled) X(_transports) X(accept) X(add_done_callback)                     \
-    X(buffer_updated) X(call_exception_handler) X(call_soon) X(callback) X(cancel) X(close)      \
-    X(connect) X(connection_lost) X(connection_made) X(context) X(data) X(data_received)         \
-    X(datagram_received) X(debug) X(delay) X(eager_start) X(eof_received) X(error_received)      \
-    X(exception) X(fileno) X(get_buffer) X(get_debug) X(get_loop) X(getpeername)                 \
-    X(getsockname) X(gettimeout) X(is_running) X(loop) X(message) X(msg) X(name)                 \
-    X(pause_writing) X(peername) X(pipe) X(protocol) X(recv) X(recv_into) X(recvfrom)            \
-    X(recvfrom_into) X(result) X(resume_writing) X(run) X(send) X(sendto) X(setblocking)         \
-    X(slow_callback_duration) X(socket) X(sockname) X(source_traceback) X(throw) X(time)         \
-    X(transport) X(when)
+    X(_attach)                                                                                   \
+    X(_call_connection_lost) X(_check_callback) X(_clients) X(_current_handle) X(_detach)        \
+    X(_ensure_fd_no_transport) X(_fatal_error) X(_force_close) X(_loop) X(_process_self_data)    \
+    X(_report_fatal_error) X(_set_coroutine_origin_tracking) X(_signal_handlers)                 \
+    X(_socket_transport) X(_sockets) X(_timer_handle_cancelled) X(_transports) X(_wakeup)        \
+    X(accept) X(add_done_callback) X(buffer_updated) X(call_exception_handler) X(call_soon)      \
+    X(callback) X(cancel) X(close) X(connect) X(connection_lost) X(connection_made) X(context)   \
+    X(data) X(data_received) X(datagram_received) X(debug) X(delay) X(eager_start)               \
+    X(eof_received) X(error_received) X(exception) X(fileno) X(get_buffer) X(get_debug)          \
+    X(get_loop) X(getpeername) X(getsockname) X(gettimeout) X(is_running) X(loop) X(message)     \
+    X(msg) X(name) X(pause_writing) X(peername) X(pipe) X(protocol) X(recv) X(recv_into)         \
+    X(recvfrom) X(recvfrom_into) X(result) X(resume_writing) X(run) X(send) X(sendto)            \
+    X(setblocking) X(slow_callback_duration) X(socket) X(sockname) X(source_traceback)           \
+    X(throw) X(time) X(transport) X(when)
 
 typedef struct {
 #define X(identifier) PyObject *identifier;

@@ -316,14 +316,33 @@ stream_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED
     return (PyObject *)self;
 }
 
-PyObject *
-hl_stream_accept(PyTypeObject *type, PyObject **values, PyObject *peername, HLCommon *common)
+/* A type with a mind of its own is called, as it would be by loop._make_socket_transport(). */
+static PyObject *
+call_type(HLState *st, PyObject *type, PyObject **values, PyObject *peername)
 {
-    if (type->tp_new != stream_tp_new || type->tp_init != stream_tp_init) {
-        PyErr_SetString(PyExc_TypeError, "a SocketTransport was expected");
-        return NULL;
+    PyObject *args[7], *transport = NULL, *extra = PyDict_New();
+    if (extra != NULL
+        && (peername == NULL || PyDict_SetItem(extra, st->name.peername, peername) == 0)) {
+        for (int i = 0; i < 7; i++) {
+            args[i] = values[i] != NULL ? values[i] : Py_None;
+        }
+        args[4] = extra;
+        transport = PyObject_Vectorcall(type, args, 7, NULL);
     }
-    HLStream *self = (HLStream *)stream_tp_new(type, NULL, NULL);
+    Py_XDECREF(extra);
+    return transport;
+}
+
+PyObject *
+hl_stream_accept(HLState *st, PyObject *type, PyObject **values, PyObject *peername,
+                 HLCommon *common)
+{
+    PyTypeObject *known = (PyTypeObject *)type;
+    if (!PyType_Check(type) || known->tp_new != stream_tp_new || known->tp_init != stream_tp_init
+        || Py_TYPE(type)->tp_call != PyType_Type.tp_call) {
+        return call_type(st, type, values, peername);
+    }
+    HLStream *self = (HLStream *)stream_tp_new(known, NULL, NULL);
     if (self != NULL && hl_stream_init(self, values, peername, common) < 0) {
         undo_init(self);
         Py_CLEAR(self);
@@ -481,6 +500,8 @@ stream_tp_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->protocol);
     Py_VISIT(self->server);
     Py_VISIT(self->extra);
+    Py_VISIT(self->sockname);
+    Py_VISIT(self->peername);
     Py_VISIT(self->closed_sock);
     Py_VISIT(self->context);
     Py_VISIT(self->write_context);

@@ -87,7 +87,7 @@ int hl_stream_report(HLStream *self, const char *message);
    them.  peername (or NULL) is known already; common (or NULL) as in hl_stream_ask_names(). */
 int hl_stream_init(HLStream *self, PyObject **values, PyObject *peername, HLCommon *common);
 /* A transport of that type for an accepted connection, with the same values. */
-PyObject *hl_stream_accept(PyTypeObject *type, PyObject **values, PyObject *peername,
+PyObject *hl_stream_accept(HLState *st, PyObject *type, PyObject **values, PyObject *peername,
                            HLCommon *common);
 
 /* ---- From streaminfo.c ---- */

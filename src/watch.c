@@ -21,12 +21,17 @@
 
    libuv registers descriptors with epoll only at the next poll, and aborts the process if that
    fails.  So a registration is tried here at once, where it can raise; and watches armed since
-   the last poll are looked at again just before it, in case their owner closed the descriptor. */
+   the last poll are looked at again just before it, in case their owner closed the descriptor
+   and the number is nobody's by now, or that of a file that epoll does not take. */
 
 #include "hotloop.h"
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
+#ifdef __linux__
+#include <sys/epoll.h>
+#endif
 
 typedef struct {
     PyObject *object;   /* owned, or NULL: nobody waits */
@@ -59,9 +64,15 @@ struct HLWatch {
 static const int side_events[2] = {UV_READABLE, UV_WRITABLE};
 
 static HLWatch *
+watch_at(HLLoop *loop, int fd)
+{
+    return fd >= 0 && fd < loop->watches_size ? loop->watches[fd] : NULL;
+}
+
+static HLWatch *
 find_watch(HLLoop *loop, int fd)
 {
-    HLWatch *watch = fd >= 0 && fd < loop->watches_size ? loop->watches[fd] : NULL;
+    HLWatch *watch = watch_at(loop, fd);
     return watch == NULL || watch->parked ? NULL : watch;
 }
 
@@ -202,7 +213,7 @@ unlink_resting(HLWatch *watch)
     }
 }
 
-static void detach_watch(HLWatch *watch, PyObject *objects[2]);
+static void detach_watch(HLWatch *watch, bool may_park, PyObject *objects[2]);
 
 /* Before a poll: let go of what has rested for long enough. */
 static void
@@ -220,9 +231,32 @@ end_rests(HLLoop *loop)
         watch->resting = false;
         if (idle) {
             PyObject *none[2];
-            detach_watch(watch, none);
+            detach_watch(watch, true, none);
         }
     }
+}
+
+/* Will epoll take it? */
+static bool
+is_pollable(HLLoop *loop, int fd)
+{
+    struct stat status;
+    if (fstat(fd, &status) < 0) {
+        return false;
+    }
+#ifdef __linux__
+    if (!S_ISSOCK(status.st_mode) && !S_ISFIFO(status.st_mode)) {
+        struct epoll_event event = {.events = EPOLLIN};
+        int epoll = uv_backend_fd(&loop->uv);
+        if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
+            return errno == EEXIST;
+        }
+        epoll_ctl(epoll, EPOLL_CTL_DEL, fd, &event);
+    }
+#else
+    (void)loop;
+#endif
+    return true;
 }
 
 void
@@ -237,7 +271,7 @@ hl_watch_verify(HLLoop *loop)
         if (!active && wanted_events(watch) == 0) {
             watch->armed = 0; /* stopped by an error: libuv takes it from epoll by itself */
         }
-        else if (fcntl(watch->fd, F_GETFD) < 0) {
+        else if (!is_pollable(loop, watch->fd)) {
             stop_poll(watch);
         }
         else if (!active) {
@@ -317,34 +351,39 @@ is_socket(int fd)
     return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0;
 }
 
-static void close_watch(HLWatch *watch);
+static void
+unpark(HLWatch *watch)
+{
+    if (watch->parked) {
+        watch->parked = false;
+        watch->loop->watches_parked--;
+    }
+}
+
+static void close_watch(HLWatch *watch, bool may_park);
 
 /* The watch of fd, made if there is none. */
 static HLWatch *
 get_watch(HLLoop *loop, int fd, bool known_socket)
 {
-    HLWatch *watch = fd >= 0 && fd < loop->watches_size ? loop->watches[fd] : NULL;
+    HLWatch *watch = watch_at(loop, fd);
     if (watch == NULL) {
         return make_watch(loop, fd);
     }
-    if (!watch->parked) {
-        return watch;
+    if (watch->parked && !known_socket && !is_socket(fd)) {
+        close_watch(watch, false); /* epoll takes every socket, but not every descriptor */
+        return make_watch(loop, fd);
     }
-    watch->parked = false;
-    loop->watches_parked--;
-    if (known_socket || is_socket(fd)) {
-        return watch;
-    }
-    close_watch(watch); /* epoll takes every socket, but not every descriptor */
-    return make_watch(loop, fd);
+    unpark(watch);
+    return watch;
 }
 
 /* Keep the watch for another socket?  Not in a child: its parent's epoll must not hear of it. */
 static bool
-park(HLWatch *watch, bool of_socket)
+park(HLWatch *watch)
 {
     HLLoop *loop = watch->loop;
-    if (!of_socket || loop->watches_parked >= HL_PARKED_MAX || loop->pid != hl_process_id()) {
+    if (loop->watches_parked >= HL_PARKED_MAX || loop->pid != hl_process_id()) {
         return false;
     }
     stop_poll(watch);
@@ -359,9 +398,10 @@ park(HLWatch *watch, bool of_socket)
 /* Take the watch out of the table, or park it.  The caller gives up what the sides hold
    afterwards, when nothing of the watch is needed any more. */
 static void
-detach_watch(HLWatch *watch, PyObject *objects[2])
+detach_watch(HLWatch *watch, bool may_park, PyObject *objects[2])
 {
     HLLoop *loop = watch->loop;
+    unpark(watch);
     for (int side = HL_READ; side <= HL_WRITE; side++) {
         objects[side] = watch->sides[side].object;
         watch->sides[side].object = NULL;
@@ -375,7 +415,7 @@ detach_watch(HLWatch *watch, PyObject *objects[2])
     watch->armed_by = NULL;
     bool of_socket = watch->transport != NULL || armed_by != NULL;
     Py_XDECREF(armed_by); /* a weak reference: nothing runs */
-    if (park(watch, of_socket)) {
+    if (may_park && of_socket && park(watch)) {
         return;
     }
     loop->watches[watch->fd] = NULL;
@@ -388,10 +428,10 @@ detach_watch(HLWatch *watch, PyObject *objects[2])
 }
 
 static void
-close_watch(HLWatch *watch)
+close_watch(HLWatch *watch, bool may_park)
 {
     PyObject *objects[2];
-    detach_watch(watch, objects);
+    detach_watch(watch, may_park, objects);
     Py_XDECREF(objects[HL_READ]);
     Py_XDECREF(objects[HL_WRITE]);
 }
@@ -399,19 +439,19 @@ close_watch(HLWatch *watch)
 void
 hl_watch_close(HLLoop *loop, int fd)
 {
-    HLWatch *watch = find_watch(loop, fd);
+    HLWatch *watch = watch_at(loop, fd);
     if (watch != NULL) {
-        close_watch(watch);
+        close_watch(watch, false);
     }
 }
 
 void
 hl_watch_close_all(HLLoop *loop)
 {
-    loop->watches_parked = HL_PARKED_MAX; /* from now on, none is kept */
+    loop->watches_parked = HL_PARKED_MAX; /* whatever runs meanwhile, none is kept */
     for (int fd = 0; fd < loop->watches_size; fd++) {
         if (loop->watches[fd] != NULL) {
-            close_watch(loop->watches[fd]);
+            close_watch(loop->watches[fd], false);
         }
     }
     loop->watches_parked = 0;
@@ -497,7 +537,7 @@ hl_watch_stop(HLLoop *loop, int fd, HLSide side)
     }
     else {
         PyObject *none[2];
-        detach_watch(watch, none);
+        detach_watch(watch, true, none);
     }
     return object;
 }
@@ -528,9 +568,11 @@ hl_watch_waiting(HLLoop *loop, int fd, HLSide side)
 int
 hl_watch_claim(HLLoop *loop, int fd, bool known_socket, PyObject *transport, HLWatch **claim)
 {
-    /* What was watched by this number is another descriptor, closed in the meantime. */
-    hl_watch_close(loop, fd);
-    HLWatch *watch = get_watch(loop, fd, known_socket);
+    HLWatch *watch = find_watch(loop, fd);
+    if (watch != NULL) {
+        close_watch(watch, true); /* of another descriptor by this number, closed since */
+    }
+    watch = get_watch(loop, fd, known_socket);
     if (watch == NULL) {
         return -1;
     }
@@ -540,11 +582,32 @@ hl_watch_claim(HLLoop *loop, int fd, bool known_socket, PyObject *transport, HLW
     return 0;
 }
 
+/* Does anybody but the transport wait?  Then its socket was closed behind its back, and theirs has
+   the number now. */
+static bool
+has_others(const HLWatch *watch)
+{
+    for (int side = HL_READ; side <= HL_WRITE; side++) {
+        PyObject *object = watch->sides[side].object;
+        if (object != NULL && object != watch->transport) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void
 hl_watch_release(HLWatch *watch)
 {
-    if (watch != NULL) {
-        close_watch(watch);
+    if (watch != NULL && has_others(watch)) {
+        *watch->claim = NULL;
+        hl_watch_unset(watch, HL_READ);
+        hl_watch_unset(watch, HL_WRITE);
+        watch->transport = NULL;
+        watch->claim = NULL;
+    }
+    else if (watch != NULL) {
+        close_watch(watch, true);
     }
 }
 
@@ -565,7 +628,7 @@ hl_watch_set(HLWatch *watch, HLSide side, PyObject *object, HLOnReady on_ready)
 void
 hl_watch_unset(HLWatch *watch, HLSide side)
 {
-    if (watch != NULL) {
+    if (watch != NULL && watch->sides[side].object == watch->transport) {
         Py_CLEAR(watch->sides[side].object);
     }
 }
