@@ -27,7 +27,6 @@
 #include "hotloop.h"
 #include <fcntl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #ifdef __linux__
 #include <sys/epoll.h>
@@ -236,27 +235,33 @@ end_rests(HLLoop *loop)
     }
 }
 
-/* Will epoll take it? */
+static bool
+is_socket(int fd)
+{
+    int type;
+    socklen_t length = sizeof(type);
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0;
+}
+
+/* Will epoll take it?  Every socket; of other things only epoll itself can tell. */
 static bool
 is_pollable(HLLoop *loop, int fd)
 {
-    struct stat status;
-    if (fstat(fd, &status) < 0) {
-        return false;
+    if (is_socket(fd)) {
+        return true;
     }
 #ifdef __linux__
-    if (!S_ISSOCK(status.st_mode) && !S_ISFIFO(status.st_mode)) {
-        struct epoll_event event = {.events = EPOLLIN};
-        int epoll = uv_backend_fd(&loop->uv);
-        if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
-            return errno == EEXIST;
-        }
-        epoll_ctl(epoll, EPOLL_CTL_DEL, fd, &event);
+    struct epoll_event event = {.events = EPOLLIN};
+    int epoll = uv_backend_fd(&loop->uv);
+    if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
+        return errno == EEXIST;
     }
+    epoll_ctl(epoll, EPOLL_CTL_DEL, fd, &event);
+    return true;
 #else
     (void)loop;
+    return fcntl(fd, F_GETFD) >= 0;
 #endif
-    return true;
 }
 
 void
@@ -341,14 +346,6 @@ make_watch(HLLoop *loop, int fd)
     watch->fd = fd;
     loop->watches[fd] = watch;
     return watch;
-}
-
-static bool
-is_socket(int fd)
-{
-    int type;
-    socklen_t length = sizeof(type);
-    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0;
 }
 
 static void
