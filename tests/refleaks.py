@@ -1358,6 +1358,50 @@ async def server_with_clients(env):
             each.transport = None
 
 
+@scenario
+async def connections_that_fail(env):
+    def failing():
+        raise Failure
+
+    loop = env.loop
+    server = await loop.create_server(lambda: Peer(env), "127.0.0.1", 0)
+    address = server.sockets[0].getsockname()
+    if env.implementation is HOTLOOP:  # asyncio leaves the socket to the garbage collector
+        await fails(loop.create_connection(failing, *address), Failure)
+    for turns in range(5):
+        connecting = loop.create_task(loop.create_connection(asyncio.Protocol, *address))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        connecting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            transport, _ = await connecting
+            transport.abort()
+    await asyncio.sleep(0.002)
+    server.close()
+    await asyncio.sleep(0.002)
+    await fails(loop.create_connection(asyncio.Protocol, *address), ConnectionError)
+
+
+@scenario
+async def numbers_used_again(env):
+    """A watch is kept for the next socket by that number, be it a transport's or not."""
+    for _ in range(2):
+        protocol, peer = await stream(env)
+        protocol.transport.get_extra_info("peername"), protocol.transport.get_extra_info("socket")
+        await hang_up(protocol, peer)
+        left, right = socket.socketpair()
+        with left, right, open(os.devnull, "rb") as other:
+            left.setblocking(False)
+            right.send(b"x")
+            await env.loop.sock_recv(left, 1)
+            env.loop.call_soon(right.send, b"y")
+            await env.loop.sock_recv(left, 1)
+            env.loop.add_reader(left, print)
+            env.loop.remove_reader(left)
+            with contextlib.suppress(PermissionError):
+                env.loop.add_reader(other, print)
+
+
 # Threads.
 
 
