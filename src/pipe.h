@@ -32,7 +32,6 @@ struct HLPipe {
     HLPipe *next_open, **link; /* in the loop's list of open ones, or link is NULL */
     dev_t device;              /* these two: */
     ino_t inode;               /* to find others that share the blocking mode */
-    size_t last_read;          /* how much came the last time */
     Py_ssize_t high_water, low_water;
     Py_ssize_t conn_lost; /* how many writes failed or were dropped */
     int fd;

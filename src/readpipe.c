@@ -1,50 +1,21 @@
 /* Reading from a pipe: one read() for each time the descriptor is ready, and one call of the
-   protocol.  Small reads go through a buffer that all transports of the loop share; a pipe that
-   just brought much is read into a bytes object of its own, to spare the copy.
+   protocol, through the buffer that all transports of the loop share.
 
    As in asyncio, what data_received() raises goes to the loop's exception handler, and the
    transport goes on. */
 
 #include "pipe.h"
 
-#define HL_READ_MUCH (32 * 1024) /* from here on a copy costs more than an allocation */
-
 /* ---- What came ---- */
-
-static PyObject *
-read_into_bytes(HLPipe *self)
-{
-    PyObject *data = PyBytes_FromStringAndSize(NULL, HL_READ_MAX);
-    if (data == NULL) {
-        return NULL;
-    }
-    ssize_t n = read(self->fd, PyBytes_AS_STRING(data), HL_READ_MAX);
-    if (n < 0) {
-        int error = errno;
-        Py_DECREF(data);
-        errno = error;
-        return NULL;
-    }
-    self->last_read = (size_t)n;
-    hl_shrink_bytes(&data, n);
-    return data;
-}
 
 /* A bytes object with what can be read now: empty at the end, NULL with errno set on failure or
    an exception. */
 static PyObject *
 read_some(HLPipe *self)
 {
-    if (self->last_read >= HL_READ_MUCH) {
-        return read_into_bytes(self);
-    }
     char *buffer = hl_loop_read_buffer(self->loop, HL_READ_MAX);
     ssize_t n = buffer != NULL ? read(self->fd, buffer, HL_READ_MAX) : -1;
-    if (n < 0) {
-        return NULL;
-    }
-    self->last_read = (size_t)n;
-    return hl_spare_fill(&self->loop->spare, buffer, n);
+    return n < 0 ? NULL : hl_spare_fill(&self->loop->spare, buffer, n);
 }
 
 static int

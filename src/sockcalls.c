@@ -8,7 +8,7 @@
 #include "address.h"
 #include <sys/socket.h>
 
-#define HL_SMALL 65536 /* bytes that are moved without letting go of the GIL */
+#define HL_SMALL HL_READ_MAX /* bytes that are moved without letting go of the GIL */
 
 /* ---- Attempts by system calls of our own: what Python's make of them, without exceptions
    where they would block.  MSG_DONTWAIT, because another process that shares the socket may have

@@ -10,7 +10,7 @@
 #include "compat.h"
 
 #define HL_SPARE_MIN 480        /* below, CPython's own allocator is as fast */
-#define HL_SPARE_MAX (64 * 1024)
+#define HL_SPARE_MAX (256 * 1024) /* HL_READ_MAX */
 
 /* A bytes object with that content, made from *spare if that is of a fitting size. */
 static inline PyObject *
@@ -27,14 +27,15 @@ hl_spare_fill(PyObject **spare, const char *data, Py_ssize_t size)
     return bytes;
 }
 
-/* Give up a reference to bytes; they become the spare if it was the last one. */
+/* Give up a reference to bytes; they become the spare if it was the last one.  The latest are kept:
+   what follows is most likely of their size. */
 static inline void
 hl_spare_release(PyObject **spare, PyObject *bytes)
 {
 #ifndef Py_GIL_DISABLED
-    if (Py_REFCNT(bytes) == 1 && *spare == NULL && PyBytes_CheckExact(bytes)
+    if (Py_REFCNT(bytes) == 1 && PyBytes_CheckExact(bytes)
         && PyBytes_GET_SIZE(bytes) >= HL_SPARE_MIN && PyBytes_GET_SIZE(bytes) <= HL_SPARE_MAX) {
-        *spare = bytes;
+        Py_XSETREF(*spare, bytes);
         return;
     }
 #endif

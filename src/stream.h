@@ -41,7 +41,6 @@ struct HLStream {
     HLStream *next_unflushed;
     HLWriteQueue queue;
     size_t high_water, low_water;
-    size_t last_read;     /* how much came the last time */
     Py_ssize_t conn_lost; /* 0, or 1 + how many writes were dropped */
     int fd;
     bool closing, paused, eof;

@@ -1,13 +1,12 @@
 /* Reading from a stream: one recv() for each time the descriptor is ready, and one call of the
-   protocol.  Small reads go through a buffer that all transports of the loop share; a stream
-   that just brought much is read into a bytes object of its own, to spare the copy.
+   protocol.  Reads go through a buffer that all transports of the loop share: a bytes object made
+   for as much as may come is fresh memory of the kernel's each time, which costs more than to copy
+   what came.
 
    The protocol is called in the context that was current when the transport was made or reading
    was resumed, as asyncio's reader handles are. */
 
 #include "stream.h"
-
-#define HL_READ_MUCH (32 * 1024) /* from here on a copy costs more than an allocation */
 
 /* ---- What came ---- */
 
@@ -47,40 +46,14 @@ read_failed(HLStream *self)
 /* A bytes object with what can be read now: empty at the end, NULL with errno set on failure or
    an exception. */
 static PyObject *
-receive_into_bytes(HLStream *self)
-{
-    PyObject *data = PyBytes_FromStringAndSize(NULL, HL_READ_MAX);
-    if (data == NULL) {
-        return NULL;
-    }
-    ssize_t n = recv(hl_stream_fd(self), PyBytes_AS_STRING(data), HL_READ_MAX, 0);
-    if (n < 0) {
-        int error = errno;
-        Py_DECREF(data);
-        errno = error;
-        return NULL;
-    }
-    self->last_read = (size_t)n;
-    hl_shrink_bytes(&data, n);
-    return data;
-}
-
-static PyObject *
 receive(HLStream *self)
 {
-    if (self->last_read >= HL_READ_MUCH) {
-        return receive_into_bytes(self);
-    }
     char *buffer = hl_loop_read_buffer(self->loop, HL_READ_MAX);
     if (buffer == NULL) {
         return NULL;
     }
     ssize_t n = recv(hl_stream_fd(self), buffer, HL_READ_MAX, 0);
-    if (n < 0) {
-        return NULL;
-    }
-    self->last_read = (size_t)n;
-    return hl_spare_fill(&self->loop->spare, buffer, n);
+    return n < 0 ? NULL : hl_spare_fill(&self->loop->spare, buffer, n);
 }
 
 static int
