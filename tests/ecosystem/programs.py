@@ -224,10 +224,14 @@ def mariadb():
             **options,
         )
         sql = pathlib.Path(folder, "init.sql")
-        sql.write_text(
-            "CREATE DATABASE eco; CREATE USER eco@'%' IDENTIFIED BY 'eco';"
-            "GRANT ALL ON eco.* TO eco@'%';"
-        )
+        statements = [  # one on a line, as --init-file has it
+            "CREATE DATABASE eco;",
+            "CREATE USER eco@'%' IDENTIFIED BY 'eco';",
+            "GRANT ALL ON eco.* TO eco@'%';",
+            "DROP USER IF EXISTS ''@localhost;",
+            "",
+        ]
+        sql.write_text("\n".join(statements))
         sql.chmod(0o644)
         settings = [f"--port={port}", "--bind-address=127.0.0.1", f"--socket={folder}/s"]
         settings += [f"--init-file={sql}", "--skip-name-resolve", f"--pid-file={folder}/pid"]
