@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from programs import LIMIT, need, program
 
 need("ipykernel")
@@ -29,6 +30,7 @@ def execute(client, code):
     return "".join(printed), reply["content"]["status"]
 
 
+@pytest.mark.keeps_sockets  # zmq closes them a little later, in its thread
 def test_kernel(loop, tmp_path):
     from jupyter_client import BlockingKernelClient
     from jupyter_client.connect import write_connection_file
