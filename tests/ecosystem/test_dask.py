@@ -65,4 +65,5 @@ def test_local_cluster(loop):
     factory = {"hotloop": "hotloop.new_event_loop"}.get(loop.name, "asyncio.SelectorEventLoop")
     with program([sys.executable, "-c", LOCAL.format(factory=factory)]) as running:
         assert running.process.wait(LIMIT) == 0, running.output()
-        assert running.output().split()[-2:] == ["5050", loop.top_module], running.output()
+        # Dask may log a lost connection as it closes, on either loop.
+        assert f"5050\n{loop.top_module}\n" in running.output(), running.output()
