@@ -2,10 +2,10 @@
 # PYTHON=... chooses the interpreter (3.11 or newer).
 export PYTHON ?= python3
 
-.PHONY: help run test bench bench-peers wheel sdist conformance sanitize format lint types docs clean
+.PHONY: help run test test-ecosystem bench bench-peers wheel sdist conformance sanitize format lint types docs clean
 
 help:             ## list these targets
-	@sed -n 's/^\([a-z-]*\): *##/  make \1\t/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z-]*\): *##/  make \1\t/p' Makefile | expand -t 24
 
 run:              ## set everything up, run the examples and a short benchmark
 	@tools/setup examples
@@ -15,6 +15,9 @@ run:              ## set everything up, run the examples and a short benchmark
 test:             ## set everything up and run the test suite; ARGS=... for pytest
 	@tools/setup test examples
 	.venv/bin/python -m pytest $(ARGS)
+
+test-ecosystem:   ## set everything up and run real clients, servers and frameworks; ARGS=... for pytest
+	@tools/ecosystem "$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')" $(ARGS)
 
 bench:            ## every benchmark, below 15 minutes: tables, and charts in build/bench; ARGS=--quick
 	@tools/setup

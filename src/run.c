@@ -130,12 +130,13 @@ dispatch_timed(HLLoop *loop, const HLEntry *entry)
 /* ---- The turn ---- */
 
 /* The current task stays set between turns, for the next entry is most often a step again; a
-   plain callback, a poll and the end of the run reset it. */
+   plain callback, a poll and the end of the run reset it.  A turn inside a task's step gives that
+   task back. */
 static void
-forget_current_task(HLLoop *loop)
+leave_current_task(HLLoop *loop, PyObject *outer)
 {
     PyObject *raised = hl_take_exception();
-    if (hl_loop_set_current_task(loop, NULL) < 0) {
+    if (hl_loop_set_current_task(loop, outer) < 0) {
         PyErr_WriteUnraisable((PyObject *)loop);
     }
     hl_give_exception(raised);
@@ -342,7 +343,7 @@ end_running(HLLoop *loop)
 {
     PyObject *raised = hl_take_exception();
     loop->stopping = false;
-    forget_current_task(loop);
+    leave_current_task(loop, NULL);
     if (hl_loop_drain_inbox(loop) < 0) {
         PyErr_WriteUnraisable((PyObject *)loop);
     }
@@ -407,10 +408,12 @@ loop_run_once(PyObject *self, PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     hl_poll_soon(loop);
+    PyObject *task = Py_XNewRef(loop->current_task);
     HLContexts outer = hl_contexts_push(loop);
     int rc = run_turn(loop);
     hl_contexts_pop(loop, outer);
-    forget_current_task(loop);
+    leave_current_task(loop, task);
+    Py_XDECREF(task);
     return rc == 0 ? Py_NewRef(Py_None) : NULL;
 }
 

@@ -113,6 +113,19 @@ def test_each_round_runs_what_is_ready(loop):
     loop._run_forever_cleanup()
 
 
+def test_a_round_within_a_task_gives_the_task_back(loop):
+    log = []
+
+    async def main():
+        loop.call_soon(lambda: log.append(asyncio.current_task()))
+        loop._run_once()
+        return asyncio.current_task()
+
+    task = loop.create_task(main())
+    assert loop.run_until_complete(task) is task
+    assert log[0] in (None, task)  # stock asyncio leaves it set
+
+
 @custom_run_loops
 def test_a_round_waits_for_a_timer(loop):
     fired = []

@@ -2,7 +2,9 @@
 
 Use it for one program with ``hotloop.run(main())`` or ``asyncio.Runner(loop_factory=
 hotloop.new_event_loop)``; for a whole process with ``hotloop.install()``; or without touching the
-program at all with ``python -m hotloop script.py``.
+program at all with ``python -m hotloop script.py``; for a test suite with ``pytest --hotloop``.
+
+(PYTEST_DONT_REWRITE: pytest would warn that it cannot, under ``python -m hotloop -m pytest``.)
 """
 
 import asyncio as _asyncio

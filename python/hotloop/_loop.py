@@ -15,6 +15,7 @@ from asyncio import constants, tasks
 
 from . import _core, _process
 from ._connect import Connecting
+from ._nesting import nesting_run_until_complete
 from ._pipes import ReadPipeTransport, WritePipeTransport
 from ._resolve import answers_at_once
 from ._sock import SocketCalls
@@ -61,6 +62,15 @@ class EventLoop(_core.Loop, Connecting, SocketCalls, asyncio.SelectorEventLoop):
     _stock_shutdown = asyncio.BaseEventLoop.shutdown_default_executor.__code__
     if "timeout" in _stock_shutdown.co_varnames and "timeouts" not in _stock_shutdown.co_names:
         shutdown_default_executor = _shutdown_default_executor_in_time
+
+    @property
+    def _nest_patched(self):
+        # nest_asyncio asks for this before it replaces methods by its own, which would work on
+        # queues that asyncio's loops have and ours does not. Asking is wanting us to nest.
+        if not sys.modules.keys() & {"nest_asyncio", "nest_asyncio2"}:
+            raise AttributeError("_nest_patched")
+        EventLoop.run_until_complete = nesting_run_until_complete
+        return True
 
     def remove_signal_handler(self, sig):
         """Remove a signal's handler; return True if there was one. See asyncio."""
