@@ -545,6 +545,10 @@ PyObject *hl_watch_stop(HLLoop *loop, int fd, HLSide side);
 PyObject *hl_watch_leave(HLLoop *loop, int fd, HLSide side);
 /* What waits there.  Borrowed, or NULL. */
 PyObject *hl_watch_waiting(HLLoop *loop, int fd, HLSide side);
+/* Keep the file that fd is of while it is watched, as selectors do; and find the descriptor of one
+   that was closed since, or -1. */
+void hl_watch_keep_file(HLLoop *loop, int fd, PyObject *file);
+int hl_watch_of_file(HLLoop *loop, PyObject *file);
 
 /* A transport (borrowed) owns fd from now on: whatever was known of fd is forgotten, and *watch
    is its own watch until the transport releases it before it closes fd.  *watch becomes NULL

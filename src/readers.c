@@ -2,28 +2,49 @@
 
 #include "hotloop.h"
 
+/* int(fileobj.fileno()), or NULL. */
+static PyObject *
+fileno_of(HLLoop *loop, PyObject *fileobj)
+{
+    PyObject *fileno = PyObject_CallMethodNoArgs(fileobj, loop->st->name.fileno);
+    PyObject *number = fileno != NULL ? PyNumber_Long(fileno) : NULL;
+    Py_XDECREF(fileno);
+    if (number == NULL
+        && (PyErr_ExceptionMatches(PyExc_AttributeError) || PyErr_ExceptionMatches(PyExc_TypeError)
+            || PyErr_ExceptionMatches(PyExc_ValueError))) {
+        PyErr_Clear();
+        PyErr_Format(PyExc_ValueError, "Invalid file object: %R", fileobj);
+    }
+    return number;
+}
+
 /* As selectors._fileobj_to_fd(): an int or an object with fileno(). */
 static int
-to_descriptor(PyObject *fileobj)
+to_descriptor(HLLoop *loop, PyObject *fileobj)
 {
-    int fd = -1;
-    if (PyLong_Check(fileobj)) {
-        long value = PyLong_AsLong(fileobj);
-        if (value == -1 && PyErr_Occurred()) {
-            return -1;
-        }
-        fd = value >= 0 && value <= INT_MAX ? (int)value : -1;
+    PyObject *number = PyLong_Check(fileobj) ? Py_NewRef(fileobj) : fileno_of(loop, fileobj);
+    if (number == NULL) {
+        return -1;
     }
-    else {
-        fd = PyObject_AsFileDescriptor(fileobj);
-        if (fd < 0) {
+    long value = PyLong_AsLong(number);
+    int fd = value >= 0 && value <= INT_MAX ? (int)value : -1;
+    if (fd < 0 && !PyErr_Occurred()) {
+        PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %S", number);
+    }
+    Py_DECREF(number);
+    return fd;
+}
+
+/* The same, also of a file that was closed while it is watched. */
+static int
+to_watched_descriptor(HLLoop *loop, PyObject *fileobj)
+{
+    int fd = to_descriptor(loop, fileobj);
+    if (fd < 0 && !PyLong_Check(fileobj) && PyErr_ExceptionMatches(PyExc_ValueError)) {
+        fd = hl_watch_of_file(loop, fileobj);
+        if (fd >= 0) {
             PyErr_Clear();
-            PyErr_Format(PyExc_ValueError, "Invalid file object: %R", fileobj);
-            return -1;
         }
-    }
-    if (fd < 0) {
-        PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %S", fileobj);
     }
     return fd;
 }
@@ -46,7 +67,7 @@ add_side(HLLoop *loop, HLSide side, const char *method, PyObject *const *args, P
     if (nargs < 2) {
         return PyErr_Format(PyExc_TypeError, "%s() takes a descriptor and a callback", method);
     }
-    int fd = to_descriptor(args[0]);
+    int fd = to_descriptor(loop, args[0]);
     if (fd < 0) {
         return NULL;
     }
@@ -59,6 +80,9 @@ add_side(HLLoop *loop, HLSide side, const char *method, PyObject *const *args, P
     if (hl_watch_start(loop, fd, side, handle, NULL, &previous) < 0) {
         Py_DECREF(handle);
         return NULL;
+    }
+    if (!PyLong_Check(args[0])) {
+        hl_watch_keep_file(loop, fd, args[0]);
     }
     if (previous != NULL) {
         int rc = hl_reader_replaced(loop->st, previous);
@@ -76,7 +100,7 @@ remove_side(HLLoop *loop, HLSide side, PyObject *fileobj)
     if (loop->closed) {
         Py_RETURN_FALSE;
     }
-    int fd = to_descriptor(fileobj);
+    int fd = to_watched_descriptor(loop, fileobj);
     if (fd < 0 || hl_loop_check_process(loop) < 0) {
         return NULL;
     }
@@ -116,7 +140,7 @@ loop_remove_writer(PyObject *self, PyObject *fileobj)
 static PyObject *
 loop_watched(PyObject *self, PyObject *fileobj)
 {
-    int fd = to_descriptor(fileobj);
+    int fd = to_descriptor((HLLoop *)self, fileobj);
     if (fd < 0) {
         return NULL;
     }

@@ -44,6 +44,7 @@ struct HLWatch {
     PyObject *transport; /* borrowed: the one that owns the descriptor, or NULL */
     HLWatch **claim;     /* where that keeps its pointer to us; cleared when we go */
     PyObject *armed_by;  /* owned: a weak reference to the socket that armed it, or NULL */
+    PyObject *file;      /* owned: what add_reader() was given instead of a number, or NULL */
     HLWatch *next_unverified;
     HLWatch *next_resting;
     int fd;
@@ -212,7 +213,7 @@ unlink_resting(HLWatch *watch)
     }
 }
 
-static void detach_watch(HLWatch *watch, bool may_park, PyObject *objects[2]);
+static void detach_watch(HLWatch *watch, bool may_park, PyObject *objects[3]);
 
 /* Before a poll: let go of what has rested for long enough. */
 static void
@@ -229,7 +230,7 @@ end_rests(HLLoop *loop)
         *link = watch->next_resting;
         watch->resting = false;
         if (idle) {
-            PyObject *none[2];
+            PyObject *none[3];
             detach_watch(watch, true, none);
         }
     }
@@ -392,10 +393,10 @@ park(HLWatch *watch)
     return true;
 }
 
-/* Take the watch out of the table, or park it.  The caller gives up what the sides hold
-   afterwards, when nothing of the watch is needed any more. */
+/* Take the watch out of the table, or park it.  The caller gives up what the sides hold, and the
+   file, afterwards, when nothing of the watch is needed any more. */
 static void
-detach_watch(HLWatch *watch, bool may_park, PyObject *objects[2])
+detach_watch(HLWatch *watch, bool may_park, PyObject *objects[3])
 {
     HLLoop *loop = watch->loop;
     unpark(watch);
@@ -403,6 +404,8 @@ detach_watch(HLWatch *watch, bool may_park, PyObject *objects[2])
         objects[side] = watch->sides[side].object;
         watch->sides[side].object = NULL;
     }
+    objects[2] = watch->file;
+    watch->file = NULL;
     if (watch->claim != NULL) {
         *watch->claim = NULL;
     }
@@ -427,10 +430,11 @@ detach_watch(HLWatch *watch, bool may_park, PyObject *objects[2])
 static void
 close_watch(HLWatch *watch, bool may_park)
 {
-    PyObject *objects[2];
+    PyObject *objects[3];
     detach_watch(watch, may_park, objects);
     Py_XDECREF(objects[HL_READ]);
     Py_XDECREF(objects[HL_WRITE]);
+    Py_XDECREF(objects[2]);
 }
 
 void
@@ -464,6 +468,7 @@ hl_watch_traverse(HLLoop *loop, visitproc visit, void *arg)
         if (loop->watches[fd] != NULL) {
             Py_VISIT(loop->watches[fd]->sides[HL_READ].object);
             Py_VISIT(loop->watches[fd]->sides[HL_WRITE].object);
+            Py_VISIT(loop->watches[fd]->file);
         }
     }
     return 0;
@@ -533,8 +538,9 @@ hl_watch_stop(HLLoop *loop, int fd, HLSide side)
         arm(watch);
     }
     else {
-        PyObject *none[2];
-        detach_watch(watch, true, none);
+        PyObject *objects[3]; /* of the sides nothing is left */
+        detach_watch(watch, true, objects);
+        Py_XDECREF(objects[2]);
     }
     return object;
 }
@@ -548,6 +554,7 @@ hl_watch_leave(HLLoop *loop, int fd, HLSide side)
         watch->sides[side].object = NULL;
         if (wanted_events(watch) == 0 && watch->transport == NULL) {
             rest(watch);
+            Py_CLEAR(watch->file);
         }
     }
     return object;
@@ -558,6 +565,26 @@ hl_watch_waiting(HLLoop *loop, int fd, HLSide side)
 {
     HLWatch *watch = find_watch(loop, fd);
     return watch != NULL ? watch->sides[side].object : NULL;
+}
+
+void
+hl_watch_keep_file(HLLoop *loop, int fd, PyObject *file)
+{
+    HLWatch *watch = find_watch(loop, fd);
+    if (watch != NULL) {
+        Py_XSETREF(watch->file, Py_NewRef(file));
+    }
+}
+
+int
+hl_watch_of_file(HLLoop *loop, PyObject *file)
+{
+    for (int fd = 0; fd < loop->watches_size; fd++) {
+        if (loop->watches[fd] != NULL && loop->watches[fd]->file == file) {
+            return fd;
+        }
+    }
+    return -1;
 }
 
 /* ---- Watches that a transport claims ---- */

@@ -1037,6 +1037,19 @@ def descriptors_watched(env):
 
 
 @scenario
+def files_closed_while_watched(env):
+    for _ in range(3):
+        sock, peer = socket.socketpair()
+        peer.close()
+        env.loop.add_reader(sock, nothing)
+        env.loop.add_writer(sock, nothing)
+        sock.close()
+        attempt(OSError, env.loop.remove_reader, sock)
+        attempt(ValueError, env.loop.remove_writer, sock)
+        attempt(ValueError, env.loop.remove_reader, sock)
+
+
+@scenario
 def descriptors_ready(env):
     a, b = env.sockets
     env.loop.add_reader(a, a.recv, 10)

@@ -523,6 +523,60 @@ def test_a_descriptor_closed_while_watched_can_still_be_removed(loop, pipe):
     assert loop.remove_reader(read) is False
 
 
+@pytest.mark.parametrize("side", ["reader", "writer"])
+def test_a_file_closed_while_watched_is_known_by_itself(loop, side):
+    sock, peer = socket.socketpair()
+    with peer:
+        getattr(loop, f"add_{side}")(sock, print)
+        sock.close()
+        remove = getattr(loop, f"remove_{side}")
+        assert remove(sock) is True
+        with pytest.raises(ValueError, match="Invalid file descriptor: -1"):
+            remove(sock)
+
+
+class RaisingFileno:
+    def __init__(self, exception):
+        self.exception = exception
+
+    def fileno(self):
+        raise self.exception
+
+
+def test_what_fileno_says_of_a_file_is_taken_as_by_asyncio():
+    files = [WithFileno(value) for value in (-1, "x", "-5", None, -7.5)]
+    files += [RaisingFileno(error) for error in (OSError(2), TypeError(3))]
+
+    def scenario(impl):
+        loop = impl.new_event_loop()
+        results = []
+        for file in [*files, object, None, -3]:
+            for method in (loop._add_reader, loop._add_writer):
+                results.append(outcome(method, file, print))
+            for method in (loop._remove_reader, loop._remove_writer):
+                results.append(outcome(method, file))
+        loop.close()
+        return results
+
+    same_on_both(scenario)
+
+
+def test_a_watched_file_is_kept_until_its_removal(loop, pair):
+    left, _ = pair
+    sock = socket.fromfd(left.fileno(), left.family, left.type)
+    fileno, gone = sock.fileno(), weakref.ref(sock)
+    loop.add_reader(sock, print)
+    loop.add_writer(sock, print)
+    del sock
+    collect()
+    assert loop.remove_reader(fileno) is True
+    assert gone() is not None
+    with pytest.warns(ResourceWarning, match="unclosed"):
+        assert loop.remove_writer(fileno) is True
+        collect()
+    assert gone() is None
+
+
 def test_a_number_closed_while_watched_and_used_again_can_be_watched(loop):
     """The program forgot remove_reader(): asyncio and its users run into this; the loop must not break."""
     left, right = socket.socketpair()
