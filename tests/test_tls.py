@@ -73,3 +73,74 @@ def test_the_class_can_be_replaced(run, server_tls, client_tls, monkeypatch):
 
     monkeypatch.setattr(sslproto, "SSLProtocol", Mine)
     run(with_connections(1, server_tls, client_tls, check))
+
+
+def test_much_data_arrives_unharmed_on_many_connections(run, server_tls, client_tls):
+    blocks = [bytes([number]) * 300_000 for number in range(20)]
+
+    async def ask(where, block):
+        reader, writer = await asyncio.open_connection(
+            *where, ssl=client_tls, server_hostname="localhost"
+        )
+        answer = asyncio.create_task(reader.readexactly(len(block)))
+        for start in range(0, len(block), 70_000):
+            writer.write(block[start : start + 70_000])
+            await writer.drain()
+        assert await answer == block
+        writer.close()
+        await writer.wait_closed()
+
+    async def main():
+        server = await asyncio.start_server(echo, "127.0.0.1", 0, ssl=server_tls)
+        where = server.sockets[0].getsockname()[:2]
+        await asyncio.gather(*(ask(where, block) for block in blocks))
+        server.close()
+        await server.wait_closed()
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others)
+
+    run(main())
+
+
+def test_connections_share_one_buffer(server_tls, client_tls):
+    buffers = set()
+
+    def look(protocol):
+        buffers.add(id(protocol.get_buffer(-1).obj))
+        assert len(protocol.get_buffer(-1)) == 256 * 1024
+
+    HOTLOOP.run(with_connections(10, server_tls, client_tls, look))
+    assert len(buffers) == 1
+
+
+def test_tls_inside_of_tls_has_buffers_of_its_own(run, server_tls, client_tls):
+    """Its transport is asyncio's, which may keep a buffer between asking for it and telling."""
+
+    async def main():
+        inner = asyncio.get_running_loop().create_future()
+
+        async def upgrade(reader, writer):
+            await writer.start_tls(server_tls)
+            inner.set_result(writer.transport._ssl_protocol)
+            await echo(reader, writer)
+
+        server = await asyncio.start_server(upgrade, "127.0.0.1", 0, ssl=server_tls)
+        where = server.sockets[0].getsockname()[:2]
+        reader, writer = await asyncio.open_connection(
+            *where, ssl=client_tls, server_hostname="localhost"
+        )
+        outer = writer.transport._ssl_protocol
+        await writer.start_tls(client_tls, server_hostname="localhost")
+        data = bytes(range(256)) * 1000
+        writer.write(data)
+        assert await reader.readexactly(len(data)) == data
+        protocol = await inner
+        assert protocol.get_buffer(-1).obj is not outer.get_buffer(-1).obj
+        assert protocol is not outer
+        writer.close()
+        server.close()
+        await server.wait_closed()
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others)
+
+    run(main())
