@@ -37,7 +37,7 @@ class Connecting:
         ssl_shutdown_timeout=None,
         happy_eyeballs_delay=None,
         interleave=None,
-        all_errors=False,
+        all_errors=None,  # since 3.12
     ):
         info = None
         if (
@@ -45,13 +45,13 @@ class Connecting:
             and ssl is sock is local_addr is server_hostname is None
             and ssl_handshake_timeout is ssl_shutdown_timeout is None
             and happy_eyeballs_delay is interleave is None
-            and not all_errors
+            and all_errors is None
             and not self._debug
             and self._connects_as_known()
         ):
             info = _literal_info(host, port, family, socket.SOCK_STREAM, proto)
         if info is None:
-            options = {"all_errors": all_errors} if all_errors else {}
+            options = {} if all_errors is None else {"all_errors": all_errors}
             return await super().create_connection(
                 protocol_factory,
                 host,
