@@ -20,6 +20,7 @@ MODULES = {
     "timers": "timers",
     "ctrl-c": "ctrl_c",
     "processes": "processes",
+    "connections": "connections",
     "echo": "echo",
     "tls": "tls",
     "http": "http",

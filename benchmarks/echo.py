@@ -329,8 +329,6 @@ def add_churn() -> None:
         protocols(CloseAtOnce),
         Load("close", 10),
         limit="tcp",
-        goal=2.5,
-        headline=True,
     )
 
 
