@@ -19,7 +19,7 @@ test:             ## set everything up and run the test suite; ARGS=... for pyte
 test-ecosystem:   ## set everything up and run real clients, servers and frameworks; ARGS=... for pytest
 	@tools/ecosystem "$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')" $(ARGS)
 
-bench:            ## every benchmark, below 15 minutes: tables, and charts in build/bench; ARGS=--quick
+bench:            ## every benchmark: tables, and charts in build/bench; ARGS=--quick takes two minutes
 	@tools/setup
 	@tools/setup-bench bench
 	.venv/bin/python -m benchmarks --json build/bench/results.json \
