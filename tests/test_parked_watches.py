@@ -8,6 +8,7 @@ import socket
 import sys
 import tempfile
 import time
+import warnings
 
 import pytest
 from streams import Events, connect, raw_pair
@@ -393,7 +394,9 @@ def test_a_child_that_closes_the_loop_leaves_the_parent_s_connections():
         return protocol.data
 
     made, gone = loop.run_until_complete(before())
-    pid = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # from 3.12 on, of fork beside threads
+        pid = os.fork()
     if pid == 0:
         try:
             loop.close()
