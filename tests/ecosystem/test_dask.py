@@ -57,7 +57,8 @@ async def main():
         print(type(asyncio.get_running_loop()).__module__.partition(".")[0])
 
 if __name__ == "__main__":
-    asyncio.run(main(), loop_factory={factory})
+    with asyncio.Runner(loop_factory={factory}) as runner:
+        runner.run(main())
 """
 
 
