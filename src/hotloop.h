@@ -532,8 +532,6 @@ typedef enum { HL_READ, HL_WRITE } HLSide;
    or NULL.  The descriptor is registered anew. */
 int hl_watch_start(HLLoop *loop, int fd, HLSide side, PyObject *object, HLOnReady on_ready,
                    PyObject **previous);
-/* The same where fd is surely the descriptor that was watched before, if any was. */
-int hl_watch_resume(HLLoop *loop, int fd, HLSide side, PyObject *object, HLOnReady on_ready);
 /* The same as hl_watch_start() for a socket object: registered anew only if another socket, or
    nobody, armed the descriptor.  socket_ref: the socket's weak reference without callback, of
    which there is but one. */

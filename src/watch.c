@@ -514,17 +514,6 @@ hl_watch_start_socket(HLLoop *loop, int fd, HLSide side, PyObject *object, HLOnR
     return 0;
 }
 
-int
-hl_watch_resume(HLLoop *loop, int fd, HLSide side, PyObject *object, HLOnReady on_ready)
-{
-    HLWatch *watch = get_watch(loop, fd, false);
-    if (watch == NULL) {
-        return -1;
-    }
-    hl_watch_set(watch, side, object, on_ready);
-    return 0;
-}
-
 PyObject *
 hl_watch_stop(HLLoop *loop, int fd, HLSide side)
 {
