@@ -8,7 +8,7 @@ import itertools
 import socket
 import ssl
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Container, Mapping
 from pathlib import Path
 
 from . import load, native
@@ -62,6 +62,41 @@ class Echo(Family):
                 weight=2 if spec.connections * spec.size > 2_000_000 else 1,
             )
         )
+
+    def matrix(
+        self,
+        ways: Mapping[str, load.Serve],
+        careful: load.Serve,
+        *,
+        prefix: str = "",
+        limit: str = "",
+        tls: bool = False,
+        needs: tuple[Need, ...] = (),
+        headlines: Container[str] = ("protocol",),
+        extras: bool = True,
+    ) -> None:
+        """Every way with every size and every number of connections. `careful` takes the place of
+        the way by buffered protocol where messages are big; of `headlines`, one workload each is;
+        with `extras`, most are extra."""
+        for (way, serve), size, connections in itertools.product(ways.items(), SIZES, CONNECTIONS):
+            big_buffered = way == "buffered protocol" and size == 100
+            self.server(
+                f"{prefix}{way}, {size} KiB x {connections}",
+                careful if big_buffered else serve,
+                Load("echo", connections, size * KIB, tls=tls),
+                limit=limit if way == "protocol" else "",
+                needs=needs,
+                headline=way in headlines and (size, connections) == (1, 50),
+                extra=extras and is_extra(way, size, connections),
+            )
+
+
+def is_extra(way: str, size: int, connections: int) -> bool:
+    """Of the matrix, for transports besides TCP: all but 1 KiB x 50 and, by protocols, what
+    varies one thing from there."""
+    if way == "protocol":
+        return size != 1 and connections != 50
+    return (size, connections) != (1, 50)
 
 
 # ---- the protocols ----
@@ -265,30 +300,8 @@ DATAGRAMS = ((1, 1), (1, 50), (10, 1), (10, 10))  # KiB, connections
 FAMILY = Echo()
 
 
-def matrix() -> Iterator[tuple[int, int]]:
-    """Every size with every number of connections."""
-    return itertools.product(SIZES, CONNECTIONS)
-
-
-def is_extra(way: str, size: int, connections: int) -> bool:
-    """Of the matrix, for transports besides TCP: all but 1 KiB x 50 and, by protocols, what
-    varies one thing from there."""
-    if way == "protocol":
-        return size != 1 and connections != 50
-    return (size, connections) != (1, 50)
-
-
 def add_tcp() -> None:
-    for way, serve in WAYS.items():
-        for size, connections in matrix():
-            big_buffered = way == "buffered protocol" and size == 100
-            FAMILY.server(
-                f"{way}, {size} KiB x {connections}",
-                protocols(CarefulBuffered) if big_buffered else serve,
-                Load("echo", connections, size * KIB),
-                limit="tcp" if way == "protocol" else "",
-                headline=(size, connections) == (1, 50),
-            )
+    FAMILY.matrix(WAYS, protocols(CarefulBuffered), limit="tcp", headlines=WAYS, extras=False)
     for name, spec in (
         ("protocol, 64 KiB x 50", Load("echo", 50, 64 * KIB)),
         ("protocol, 1 MiB x 5", Load("echo", 5, KIB * KIB)),
@@ -297,17 +310,7 @@ def add_tcp() -> None:
 
 
 def add_unix() -> None:
-    for way, serve in UNIX_WAYS.items():
-        for size, connections in matrix():
-            big_buffered = way == "buffered protocol" and size == 100
-            FAMILY.server(
-                f"Unix, {way}, {size} KiB x {connections}",
-                unix_protocols(CarefulBuffered) if big_buffered else serve,
-                Load("echo", connections, size * KIB),
-                limit="unix" if way == "protocol" else "",
-                headline=(way, size, connections) == ("protocol", 1, 50),
-                extra=is_extra(way, size, connections),
-            )
+    FAMILY.matrix(UNIX_WAYS, unix_protocols(CarefulBuffered), prefix="Unix, ", limit="unix")
 
 
 def add_udp() -> None:

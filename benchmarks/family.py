@@ -101,8 +101,14 @@ def number(value: float) -> str:
 def modules(*names: str) -> Need:
     """These must be installed."""
 
+    def is_here(name: str) -> bool:
+        try:
+            return importlib.util.find_spec(name) is not None
+        except ModuleNotFoundError:  # nor its package
+            return False
+
     def need() -> str:
-        missing = [name for name in names if importlib.util.find_spec(name) is None]
+        missing = [name for name in names if not is_here(name)]
         return f"{' and '.join(missing)} not installed" if missing else ""
 
     return need

@@ -9,13 +9,10 @@ from pathlib import Path
 
 from . import native
 from .echo import (
-    KIB,
     CarefulBuffered,
     Echo,
     EchoBuffered,
     EchoProtocol,
-    is_extra,
-    matrix,
     protocols,
     streams,
 )
@@ -46,22 +43,13 @@ WAYS = {
 }
 
 
-def add_matrix() -> None:
-    for way, serve in WAYS.items():
-        for size, connections in matrix():
-            big_buffered = way == "buffered protocol" and size == 100
-            FAMILY.server(
-                f"{way}, {size} KiB x {connections}",
-                protocols(CarefulBuffered, server_context) if big_buffered else serve,
-                Load("echo", connections, size * KIB, tls=True),
-                needs=(native.why_no_tls,),
-                headline=(way, size, connections) == ("protocol", 1, 50),
-                extra=is_extra(way, size, connections),
-            )
-
-
 if sys.platform != "win32":
-    add_matrix()
+    FAMILY.matrix(
+        WAYS,
+        protocols(CarefulBuffered, server_context),
+        tls=True,
+        needs=(native.why_no_tls,),
+    )
     FAMILY.server(
         "connect, echo, close, 1 KiB x 10",
         WAYS["protocol"],

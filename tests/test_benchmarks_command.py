@@ -11,6 +11,7 @@ from support import ROOT
 
 from benchmarks import tls
 from benchmarks.__main__ import main
+from benchmarks.family import modules
 from benchmarks.options import parse
 
 # hotloop, but every call_soon() is preceded by a busy-wait.
@@ -219,3 +220,8 @@ def test_what_is_missing_is_told(benchmarks, monkeypatch):
     assert (
         "http/uvicorn with httptools, x 50 left out: uvicorn and httptools not installed" in told
     )
+
+
+def test_a_part_of_a_missing_package_is_missing():
+    assert modules("asyncio.tasks")() == ""
+    assert modules("no_such.part", "json")() == "no_such.part not installed"
