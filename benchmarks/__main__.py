@@ -44,7 +44,7 @@ def run(options: Options) -> int:
 
 def measure(options: Options, workloads: list[Workload], about: dict) -> Record:
     """One measurement of these workloads, with the reasons why others are left out."""
-    results = rounds.empty(workloads, options.loops)
+    results = rounds.empty(workloads, options.loops, options.headlines_only)
     plan = rounds.Plan.make(rounds.weight(results), options.rounds, options.minutes)
     print(plan.about(results), flush=True)
     with running(workloads):

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from . import compare, families, loops
 from .family import Workload
 
-# The loops of a quick run where --loops does not name others.
-QUICK_LOOPS = ("asyncio", "hotloop", "uvloop")
+# Where --loops names none, the loops that run everything; others run the headlines, and not if quick.
+MAIN_LOOPS = ("asyncio", "hotloop", "uvloop")
 
 EPILOG = """\
 A workload's result is the median over the rounds; a ratio is the median of the rounds' ratios to
@@ -25,6 +25,7 @@ class Options:
     all: bool
     only: list[Workload]
     loops: list[str]
+    headlines_only: frozenset[str]  # of the loops
     rounds: int
     minutes: float
     json: str | None
@@ -52,7 +53,8 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "--loops",
         metavar="NAME,...",
-        help="instead of all that are installed; NAME=MODULE:FACTORY measures a loop of your own",
+        help="instead of all that are installed, of which others than asyncio, hotloop and uvloop run "
+        "only the headlines unless --only; NAME=MODULE:FACTORY measures a loop of your own",
     )
     add("--rounds", type=int, help="5, or 3 with --quick; fewer, but 3, if time runs out")
     add("--minutes", type=float, help="to take about so long: 12, or 1.6 with --quick")
@@ -99,11 +101,13 @@ def parse(arguments: list[str] | None = None) -> Options:
         given.rounds = 3 if given.quick else 5
     if given.minutes is None:
         given.minutes = 1.6 if given.quick else 12
+    chosen = given.loops or given.only
     try:
         given.loops = choose_loops(given.loops, given.quick)
         given.only = choose_workloads(given.only, given.quick, given.all)
     except ValueError as error:
         parser.error(str(error))
+    given.headlines_only = frozenset() if chosen else frozenset(given.loops).difference(MAIN_LOOPS)
     if given.rounds < 1:
         parser.error("--rounds: at least 1")
     if given.minutes <= 0 or given.threshold < 0:
@@ -120,7 +124,7 @@ def names(specs: list[str]) -> list[str]:
 def choose_loops(texts: str | None, quick: bool) -> list[str]:
     found = loops.installed()
     if texts is None:
-        return [name for name in found if not quick or name in QUICK_LOOPS]
+        return [name for name in found if not quick or name in MAIN_LOOPS]
     chosen = list(dict.fromkeys(texts.split(",")))
     if missing := [spec for spec in chosen if not loops.find(spec).is_installed()]:
         raise ValueError(f"--loops: not installed: {', '.join(missing)}")

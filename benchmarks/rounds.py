@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,12 +13,12 @@ from . import loops, native
 from .family import Metrics, Workload
 from .progress import Progress
 
-TIMEOUT_S = 20  # of a child, which measures for a second at most
+TIMEOUT_S = 10  # of a child, which measures for a second at most
 SLOW_TIMEOUT_S = 600  # where a counter slows it down
 ROOT = Path(__file__).resolve().parent.parent
 
 # What starting and ending a child takes, by experience, besides the time that it measures.
-OVERHEAD_S = 0.2
+OVERHEAD_S = 0.3
 LEAST_ROUNDS = 3
 SECONDS = (0.06, 0.5)  # the least and the most that a run measures
 
@@ -62,10 +63,11 @@ class Plan:
     def about(self, results: Results) -> str:
         """For somebody who waits."""
         runs = sum(map(len, results.values()))
-        minutes = self.rounds * (weight(results) * self.seconds + runs * OVERHEAD_S) / 60
+        round_s = weight(results) * self.seconds + runs * OVERHEAD_S
+        minutes = min(self.rounds * round_s / 60, max(self.minutes, LEAST_ROUNDS * round_s / 60))
         return (
-            f"{len(results)} workloads, {self.rounds} rounds of {runs} runs of {self.seconds:g} s: "
-            f"some {max(minutes, 0.1):.1f} minutes"
+            f"{len(results)} workloads, {self.rounds} rounds of {runs} runs of {self.seconds:g} s, "
+            f"fewer if it takes longer: some {max(minutes, 0.1):.1f} minutes"
         )
 
 
@@ -73,12 +75,16 @@ class ChildFailed(Exception):
     pass
 
 
-def empty(workloads: list[Workload], specs: list[str]) -> Results:
-    """Of these loops, as loops.find() takes them. The limit is one more where a workload has one."""
+def empty(
+    workloads: list[Workload], specs: list[str], headlines_only: Container[str] = ()
+) -> Results:
+    """Of these loops, as loops.find() takes them. The limit is one more where a workload has one.
+    Those of `headlines_only` do not run the other workloads."""
     limited = not native.why_no_server()
     results: Results = {}
     for workload in workloads:
-        row = {loops.find(spec).name: spec for spec in specs}
+        chosen = [spec for spec in specs if workload.headline or spec not in headlines_only]
+        row = {loops.find(spec).name: spec for spec in chosen}
         if workload.limit and limited:
             row[loops.LIMIT] = loops.LIMIT
         results[workload] = {n: Result(workload, n, spec=spec) for n, spec in row.items()}

@@ -9,7 +9,7 @@ import sys
 import pytest
 from support import ROOT
 
-from benchmarks import tls
+from benchmarks import loops, rounds, tls
 from benchmarks.__main__ import main
 from benchmarks.family import modules
 from benchmarks.options import parse
@@ -160,6 +160,25 @@ def test_a_slowed_loop_is_caught(benchmarks, stored, module):
     code, told = benchmarks(*SHORT, *loops, "--compare", stored, "--threshold", 1)
     assert code == 1, told
     assert "scheduling/call_soon chain" in told and "SLOWER" in told
+
+
+def test_other_loops_run_the_headlines(monkeypatch):
+    everyone = ["asyncio", "hotloop", "uvloop", "blazio"]
+    monkeypatch.setattr(loops, "installed", lambda: everyone)
+    monkeypatch.setattr(loops.Loop, "is_installed", lambda loop: True)
+
+    def that_run(*options):
+        chosen = parse(list(options))
+        results = rounds.empty(chosen.only, chosen.loops, chosen.headlines_only)
+        kinds = {True: set(), False: set()}
+        for workload, row in results.items():
+            kinds[workload.headline] |= set(row) - {loops.LIMIT}
+        return kinds[True], kinds[False]
+
+    assert that_run() == (set(everyone), set(everyone[:3]))
+    assert that_run("--only", "scheduling,timers") == (set(everyone), set(everyone))
+    assert that_run("--loops", "asyncio,blazio") == ({"asyncio", "blazio"},) * 2
+    assert that_run("--quick")[0] == set(everyone[:3])
 
 
 def test_names_with_commas():
