@@ -417,6 +417,13 @@ loop_make_datagram_transport(PyObject *self, PyObject *const *args, Py_ssize_t n
 
 /* ---- The end ---- */
 
+static void
+unset_both(HLDatagramTransport *t)
+{
+    t->reading = t->writing = false;
+    hl_watch_unset_both(t->watch);
+}
+
 int
 hl_datagram_close(PyObject *self)
 {
@@ -431,7 +438,7 @@ hl_datagram_close(PyObject *self)
         return 0;
     }
     t->conn_lost++;
-    hl_datagram_stop_writing(self);
+    unset_both(t);
     return call_connection_lost_soon(self, Py_None);
 }
 
@@ -444,8 +451,7 @@ hl_datagram_abort(PyObject *self, PyObject *exc)
     }
     t->conn_lost++;
     t->closing = true;
-    hl_datagram_stop_writing(self);
-    hl_datagram_stop_reading(self);
+    unset_both(t);
     hl_datagram_clear_queue(&t->sending);
     hl_datagram_clear_queue(&t->received);
 #if PY_VERSION_HEX >= 0x030F0000

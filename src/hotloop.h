@@ -559,6 +559,8 @@ void hl_watch_set(HLWatch *watch, HLSide side, PyObject *object, HLOnReady on_re
 /* The descriptor stays registered until it is ready with nobody waiting, so that reading can be
    paused and resumed at no cost. */
 void hl_watch_unset(HLWatch *watch, HLSide side);
+/* Both sides, and the descriptor is registered no more: its file may outlive it elsewhere. */
+void hl_watch_unset_both(HLWatch *watch);
 bool hl_watch_is_set(HLWatch *watch, HLSide side);
 /* The transport that owns fd.  Borrowed, or NULL. */
 PyObject *hl_watch_transport(HLLoop *loop, int fd);

@@ -94,8 +94,7 @@ hl_stream_force_close(HLStream *self, PyObject *exc)
         return 0;
     }
     hl_stream_drop_queue(self);
-    hl_watch_unset(self->watch, HL_WRITE);
-    hl_watch_unset(self->watch, HL_READ);
+    hl_watch_unset_both(self->watch);
     self->closing = true;
     self->conn_lost++;
     return schedule_connection_lost(self, exc);
@@ -114,12 +113,12 @@ hl_stream_close(HLStream *self)
         return 0; /* the flush failed */
     }
     self->closing = true;
-    hl_watch_unset(self->watch, HL_READ);
     if (self->queue.size > 0) {
+        hl_watch_unset(self->watch, HL_READ);
         return 0;
     }
     self->conn_lost++;
-    hl_watch_unset(self->watch, HL_WRITE);
+    hl_watch_unset_both(self->watch);
     return schedule_connection_lost(self, NULL);
 }
 

@@ -614,8 +614,7 @@ hl_watch_release(HLWatch *watch)
 {
     if (watch != NULL && has_others(watch)) {
         *watch->claim = NULL;
-        hl_watch_unset(watch, HL_READ);
-        hl_watch_unset(watch, HL_WRITE);
+        hl_watch_unset_both(watch);
         watch->transport = NULL;
         watch->claim = NULL;
     }
@@ -643,6 +642,16 @@ hl_watch_unset(HLWatch *watch, HLSide side)
 {
     if (watch != NULL && watch->sides[side].object == watch->transport) {
         Py_CLEAR(watch->sides[side].object);
+    }
+}
+
+void
+hl_watch_unset_both(HLWatch *watch)
+{
+    hl_watch_unset(watch, HL_READ);
+    hl_watch_unset(watch, HL_WRITE);
+    if (watch != NULL && wanted_events(watch) == 0 && watch->loop->pid == hl_process_id()) {
+        stop_poll(watch);
     }
 }
 

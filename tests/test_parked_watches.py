@@ -218,6 +218,37 @@ def test_a_closed_connection_that_lives_on_elsewhere_is_not_watched(way, loop, r
 
 
 @linux
+@pytest.mark.parametrize("way", ["close", "abort"])
+@pytest.mark.parametrize("kind", ["stream", "datagram"])
+def test_a_socket_closed_beside_its_transport_is_not_watched(kind, way, loop, run):
+    """By those who close both the transport and the socket that they made it of."""
+
+    async def main():
+        sock, peer = socket.socketpair(
+            type=socket.SOCK_STREAM if kind == "stream" else socket.SOCK_DGRAM
+        )
+        sock.setblocking(False)
+        protocol = Events() if kind == "stream" else asyncio.DatagramProtocol()
+        make = loop.create_connection if kind == "stream" else loop.create_datagram_endpoint
+        transport, _ = await make(lambda: protocol, sock=sock)
+        await asyncio.sleep(0.001)
+        number = sock.fileno()
+        assert is_registered(number)
+        duplicate = os.dup(number)
+        getattr(transport, way)()
+        sock.close()
+        peer.send(b"unread")
+        began = time.process_time()
+        await asyncio.sleep(0.2)
+        assert time.process_time() - began < 0.1  # it slept
+        assert not is_registered(number)
+        os.close(duplicate)
+        peer.close()
+
+    run(main())
+
+
+@linux
 def test_waits_that_are_over_leave_nothing_behind(loop, run):
     async def main():
         await asyncio.sleep(0.001)  # the loop's own descriptors
