@@ -27,6 +27,19 @@ hl_spare_fill(PyObject **spare, const char *data, Py_ssize_t size)
     return bytes;
 }
 
+/* A bytes object of that size with any content, to be filled before anybody sees it. */
+static inline PyObject *
+hl_spare_take(PyObject **spare, Py_ssize_t size)
+{
+    PyObject *bytes = *spare;
+    if (bytes == NULL || PyBytes_GET_SIZE(bytes) != size) {
+        return PyBytes_FromStringAndSize(NULL, size);
+    }
+    *spare = NULL;
+    hl_truncate_bytes(bytes, size);
+    return bytes;
+}
+
 /* Give up a reference to bytes; they become the spare if it was the last one.  The latest are kept:
    what follows is most likely of their size. */
 static inline void

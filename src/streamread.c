@@ -1,7 +1,8 @@
 /* Reading from a stream: one recv() for each time the descriptor is ready, and one call of the
    protocol.  Reads go through a buffer that all transports of the loop share: a bytes object made
    for as much as may come is fresh memory of the kernel's each time, which costs more than to copy
-   what came.
+   what came.  But after a read that was full the next goes straight into such an object, as that
+   most likely will be full too, and memory that need not shrink is used again.
 
    The protocol is called in the context that was current when the transport was made or reading
    was resumed, as asyncio's reader handles are. */
@@ -43,16 +44,40 @@ read_failed(HLStream *self)
 
 /* ---- asyncio.Protocol ---- */
 
+static PyObject *
+receive_full(HLStream *self)
+{
+    PyObject **spare = &self->loop->spare;
+    PyObject *data = hl_spare_take(spare, HL_READ_MAX);
+    if (data == NULL) {
+        return NULL;
+    }
+    ssize_t n = recv(hl_stream_fd(self), PyBytes_AS_STRING(data), HL_READ_MAX, 0);
+    if (n == HL_READ_MAX) {
+        return data;
+    }
+    int error = errno;
+    self->reads_are_full = false;
+    PyObject *part = n < 0 ? NULL : PyBytes_FromStringAndSize(PyBytes_AS_STRING(data), n);
+    hl_spare_release(spare, data);
+    errno = error;
+    return part;
+}
+
 /* A bytes object with what can be read now: empty at the end, NULL with errno set on failure or
    an exception. */
 static PyObject *
 receive(HLStream *self)
 {
+    if (self->reads_are_full) {
+        return receive_full(self);
+    }
     char *buffer = hl_loop_read_buffer(self->loop, HL_READ_MAX);
     if (buffer == NULL) {
         return NULL;
     }
     ssize_t n = recv(hl_stream_fd(self), buffer, HL_READ_MAX, 0);
+    self->reads_are_full = n == HL_READ_MAX;
     return n < 0 ? NULL : hl_spare_fill(&self->loop->spare, buffer, n);
 }
 

@@ -1,7 +1,9 @@
 """Reading from stream transports: protocols of both kinds, pausing, the end, what goes wrong."""
 
 import asyncio
+import hashlib
 import logging
+import random
 
 import pytest
 from streams import KINDS, BufferedEvents, Events, connect, on_loop, plain, raw_pair, reset
@@ -78,6 +80,42 @@ def test_kept_data_does_not_change(loop, run):
         assert [hash(entry[1]) for entry in protocol.log[1:]] == [hash(bytes(s)) for s in sent]
         peer.close()
         await asyncio.wait_for(protocol.lost, LIMIT)
+
+    run(main())
+
+
+@pytest.mark.parametrize("keep", [lambda n: True, lambda n: False, lambda n: n % 3 == 0])
+def test_more_than_fits_into_one_read(keep, loop, run):
+    """Full reads go into memory of their own, then a smaller one, the end; what is kept stays."""
+    sent = random.Random(1).randbytes(1 << 20) * 12 + b"the rest"
+
+    class Sparing(Events):
+        def __init__(self):
+            super().__init__()
+            self.kept = []
+            self.sizes = []
+            self.digest = hashlib.sha256()
+
+        def data_received(self, data):
+            start = sum(self.sizes)
+            self.sizes.append(len(data))
+            self.digest.update(data)
+            if keep(len(self.sizes)):
+                self.kept.append((start, data))
+
+    async def main():
+        protocol = Sparing()
+        transport, peer = await connect(protocol, "tcp")
+        with peer:
+            await loop.sock_sendall(peer, sent)
+            await until(lambda: sum(protocol.sizes) == len(sent))
+            await loop.sock_sendall(peer, b"little")
+            await until(lambda: sum(protocol.sizes) == len(sent) + 6)
+        await asyncio.wait_for(protocol.lost, LIMIT)
+        assert protocol.sizes.count(1 << 18) > 3
+        assert protocol.digest.digest() == hashlib.sha256(sent + b"little").digest()
+        for start, data in protocol.kept:
+            assert data == (sent + b"little")[start : start + len(data)]
 
     run(main())
 
