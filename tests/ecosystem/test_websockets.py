@@ -77,14 +77,42 @@ def test_broadcast_and_close(loop):
 
 def test_keepalive_finds_a_dead_peer(loop):
     async def main():
+        found_dead = asyncio.Event()
+
+        async def silent(ws):
+            ws.transport.pause_reading()
+            await found_dead.wait()
+            ws.transport.resume_reading()
+            await ws.wait_closed()
+
+        async with serve(silent, "127.0.0.1", 0) as server:
+            url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            short = {"ping_interval": 0.1, "ping_timeout": 0.1, "close_timeout": 0.1}
+            async with websockets.connect(url, **short) as ws:
+                with pytest.raises(websockets.ConnectionClosedError, match="ping timeout"):
+                    await ws.recv()
+                found_dead.set()
+
+    loop.run(main())
+
+
+def test_opening_gives_up_on_a_silent_server(loop):
+    async def main():
+        left = asyncio.Event()
+
         async def silent(reader, writer):
             await reader.readuntil(b"\r\n\r\n")
-            await asyncio.sleep(30)
+            # Until the client leaves: asyncio of 3.11 reports a handler that the loop's end cancels.
+            await reader.read()
+            writer.close()
+            left.set()
 
         server = await asyncio.start_server(silent, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(TimeoutError):
             await websockets.connect(f"ws://127.0.0.1:{port}", open_timeout=0.2)
+        await left.wait()
         server.close()
+        await server.wait_closed()
 
     loop.run(main())
