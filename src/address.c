@@ -144,8 +144,8 @@ in6_object(const struct sockaddr_in6 *address)
 static PyObject *
 unix_object(struct sockaddr_un *address, socklen_t length)
 {
-    size_t size = length - offsetof(struct sockaddr_un, sun_path);
 #ifdef __linux__
+    size_t size = length - offsetof(struct sockaddr_un, sun_path);
     if (size > 0 && address->sun_path[0] == 0) {
         return PyBytes_FromStringAndSize(address->sun_path, (Py_ssize_t)size);
     }

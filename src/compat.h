@@ -1,4 +1,4 @@
-/* Shims over the differences between CPython 3.11 to 3.15 and libuv 1.44 and later.
+/* Shims over the differences between CPython 3.11 to 3.15, libuv 1.44 and later, and systems.
    Every private CPython function we call is named here and nowhere else. */
 #ifndef HL_COMPAT_H
 #define HL_COMPAT_H
@@ -6,6 +6,7 @@
 #include <Python.h>
 #include <stdbool.h>
 #include <structmember.h>
+#include <sys/socket.h>
 #include <uv.h>
 
 #if PY_VERSION_HEX < 0x030B0000
@@ -13,6 +14,11 @@
 #endif
 #if UV_VERSION_HEX < 0x012C00
 #error "hotloop needs libuv 1.44 or later"
+#endif
+
+/* Not every macOS has it; there, Python's ignoring SIGPIPE has to do. */
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL 0
 #endif
 
 /* PyErr_Fetch and its relatives gave way to a single object in 3.12. */

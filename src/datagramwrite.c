@@ -9,10 +9,6 @@
 #define BATCH_MAX 32    /* datagrams in one system call */
 #define LOG_THRESHOLD 5 /* asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES */
 
-#ifndef MSG_NOSIGNAL
-#define MSG_NOSIGNAL 0
-#endif
-
 static int on_writable(HLLoop *loop, PyObject *self);
 
 /* ---- Flow control ---- */

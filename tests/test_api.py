@@ -405,6 +405,12 @@ def test_the_lints_would_find_something(tmp_path):
 # -- the command line, as far as it is the module's --------------------------
 
 
+def test_the_smoke_test_of_wheels_passes():
+    run = run_command([sys.executable, "-W", "error", ROOT / "tests" / "smoke.py"])
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.startswith(f"works: hotloop {hotloop.__version__}, ")
+
+
 def test_the_module_can_be_run():
     result = subprocess.run(
         [sys.executable, "-m", "hotloop", "-c", "import asyncio, sys; print(sys.argv)", "a", "b"],
