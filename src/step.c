@@ -333,8 +333,9 @@ task_raise(PyObject *self)
     return rc;
 }
 
+/* Not task_resume, which is one of macOS's system calls. */
 static PySendResult
-task_resume(HLState *st, PyObject *coro, PyObject *exc, PyObject **result)
+coro_resume(HLState *st, PyObject *coro, PyObject *exc, PyObject **result)
 {
     if (exc == NULL) {
         return PyIter_Send(coro, Py_None, result);
@@ -369,7 +370,7 @@ task_run(PyObject *self, PyObject *exc)
         Py_DECREF(waiter);
     }
     PyObject *coro = Py_NewRef(t->coro);
-    PySendResult outcome = task_resume(t->future.st, coro, exc, &result);
+    PySendResult outcome = coro_resume(t->future.st, coro, exc, &result);
     Py_DECREF(coro);
     Py_XDECREF(cancel);
     if (outcome == PYGEN_ERROR) {

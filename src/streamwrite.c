@@ -41,9 +41,10 @@ send_once(HLStream *self, size_t *offered)
     }
     struct iovec iovecs[HL_IOVECS];
     struct msghdr message = {.msg_iov = iovecs};
-    message.msg_iovlen = (size_t)hl_queue_iovecs(queue, iovecs);
+    int count = hl_queue_iovecs(queue, iovecs);
+    message.msg_iovlen = (size_t)count; /* an int on macOS */
     *offered = 0;
-    for (size_t i = 0; i < message.msg_iovlen; i++) {
+    for (int i = 0; i < count; i++) {
         *offered += iovecs[i].iov_len;
     }
     return sendmsg(hl_stream_fd(self), &message, MSG_NOSIGNAL);
