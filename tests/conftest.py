@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 
@@ -118,6 +119,28 @@ def no_new_descriptors():
         after = open_descriptors()
     left = {fd: what for fd, what in after.items() if fd not in before}
     assert not left, f"descriptors left open: {left}"
+
+
+@pytest.fixture
+def pair():
+    """Two connected stream sockets, non-blocking."""
+    left, right = socket.socketpair()
+    left.setblocking(False)
+    right.setblocking(False)
+    with left, right:
+        yield left, right
+
+
+@pytest.fixture
+def pipe():
+    """The two ends of a pipe, as descriptors."""
+    read, write = os.pipe()
+    yield read, write
+    for fd in (read, write):
+        try:
+            os.close(fd)
+        except OSError:
+            pass
 
 
 def loops_of(factory):
