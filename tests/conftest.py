@@ -13,8 +13,9 @@ import subprocess
 import hypothesis
 import pytest
 
-pytest.register_assert_rewrite("support")
+pytest.register_assert_rewrite("sockets", "support")
 
+from sockets import datagram_pair
 from support import (
     IMPLEMENTATIONS,
     MIXTURES,
@@ -141,6 +142,22 @@ def pipe():
             os.close(fd)
         except OSError:
             pass
+
+
+@pytest.fixture
+def datagrams():
+    """Two UDP sockets, non-blocking, each bound to an address."""
+    left, right = datagram_pair()
+    with left, right:
+        yield left, right
+
+
+@pytest.fixture
+def listening():
+    """A TCP socket that listens, non-blocking."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        sock.setblocking(False)
+        yield sock
 
 
 def loops_of(factory):
