@@ -133,15 +133,42 @@ def pair():
 
 
 @pytest.fixture
-def pipe():
-    """The two ends of a pipe, as descriptors."""
-    read, write = os.pipe()
-    yield read, write
-    for fd in (read, write):
+def closing():
+    """Descriptors to be closed at the end, if the test did not."""
+    fds = []
+
+    def remember(*what):
+        fds.extend(what)
+        return what
+
+    yield remember
+    for fd in fds:
         try:
             os.close(fd)
         except OSError:
             pass
+
+
+@pytest.fixture
+def pipe(closing):
+    """The two ends of a pipe, as descriptors."""
+    return closing(*os.pipe())
+
+
+@pytest.fixture
+def inlet(closing):
+    """A pipe: its reading end as a file object for a transport, its writing end as a descriptor."""
+    read, write = os.pipe()
+    closing(write)
+    return os.fdopen(read, "rb", 0), write
+
+
+@pytest.fixture
+def outlet(closing):
+    """A pipe: its reading end as a descriptor, its writing end as a file object for a transport."""
+    read, write = os.pipe()
+    closing(read)
+    return read, os.fdopen(write, "wb", 0)
 
 
 @pytest.fixture
