@@ -25,6 +25,7 @@ from support import (
     collect,
     open_descriptors,
 )
+from workers import gone, workers
 
 # HYPOTHESIS_PROFILE=search looks for new counterexamples, for longer; give it -o faulthandler_timeout=0 too.
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci")
@@ -185,6 +186,14 @@ def listening():
     with socket.create_server(("127.0.0.1", 0)) as sock:
         sock.setblocking(False)
         yield sock
+
+
+@pytest.fixture
+def no_worker_left(asyncio_log):
+    """The default executor's threads end with the test, whoever had them."""
+    yield
+    collect()
+    assert all(gone(thread) for thread in workers())
 
 
 def loops_of(factory):
