@@ -9,12 +9,14 @@ import signal
 import socket
 import ssl
 import subprocess
+import threading
 
 import hypothesis
 import pytest
 
-pytest.register_assert_rewrite("sockets", "support")
+pytest.register_assert_rewrite("processes", "sockets", "support")
 
+from processes import children, threads_end
 from sockets import datagram_pair
 from support import (
     IMPLEMENTATIONS,
@@ -194,6 +196,17 @@ def no_worker_left(asyncio_log):
     yield
     collect()
     assert all(gone(thread) for thread in workers())
+
+
+@pytest.fixture
+def nothing_left(no_new_descriptors):
+    """No child, no thread and no descriptor is left of the processes that the test starts."""
+    before = children(), threading.enumerate()
+    yield
+    collect()
+    subprocess._cleanup()
+    threads_end(before[1])
+    assert (children(), threading.enumerate()) == before
 
 
 def loops_of(factory):
