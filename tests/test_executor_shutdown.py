@@ -113,34 +113,23 @@ def test_a_loop_that_is_dropped_with_calls(impl, no_new_descriptors):
 # -- the ends of interpreters and processes -----------------------------------------
 
 
+CALLS_AT_WORK = """
+        loop = new_event_loop()
+
+        def work(n):
+            time.sleep(0.02)
+            sys.stdout.write("worked\\n")
+
+        async def main():
+            for n in range(40):
+                loop.run_in_executor(None, work, n)
+
+        loop.run_until_complete(main())
+        """
+
 ENDS = {
-    "calls at work and queued": """
-        loop = new_event_loop()
-
-        def work(n):
-            time.sleep(0.02)
-            sys.stdout.write("worked\\n")
-
-        async def main():
-            for n in range(40):
-                loop.run_in_executor(None, work, n)
-
-        loop.run_until_complete(main())
-        """,
-    "the same after close": """
-        loop = new_event_loop()
-
-        def work(n):
-            time.sleep(0.02)
-            sys.stdout.write("worked\\n")
-
-        async def main():
-            for n in range(40):
-                loop.run_in_executor(None, work, n)
-
-        loop.run_until_complete(main())
-        loop.close()
-        """,
+    "calls at work and queued": CALLS_AT_WORK,
+    "the same after close": CALLS_AT_WORK + "loop.close()",
     "idle workers": """
         loop = new_event_loop()
         loop.run_until_complete(asyncio.to_thread(int))

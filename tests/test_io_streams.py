@@ -52,34 +52,26 @@ def test_large_data_goes_through_unharmed(run):
     run(main())
 
 
+async def echoed(path, data):
+    """What an echo server on a Unix socket sends back."""
+    async with serving(asyncio.start_unix_server(echo, path)):
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(data)
+        writer.write_eof()
+        received = await reader.read()
+        await finish(writer)
+        return received
+
+
 def test_unix_streams(run, tmp_path):
-    path = str(tmp_path / "socket")
-
-    async def main():
-        async with serving(asyncio.start_unix_server(echo, path)):
-            reader, writer = await asyncio.open_unix_connection(path)
-            writer.write(b"hello")
-            writer.write_eof()
-            assert await reader.read() == b"hello"
-            await finish(writer)
-
-    run(main())
+    assert run(echoed(str(tmp_path / "socket"), b"hello")) == b"hello"
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="abstract sockets are Linux's")
 def test_abstract_unix_sockets(run):
     """Lessons row 20 (uvloop#528)."""
     name = f"\0hotloop-test-{os.getpid()}-{threading.get_ident()}"
-
-    async def main():
-        async with serving(asyncio.start_unix_server(echo, name)):
-            reader, writer = await asyncio.open_unix_connection(name)
-            writer.write(b"abstract")
-            writer.write_eof()
-            assert await reader.read() == b"abstract"
-            await finish(writer)
-
-    run(main())
+    assert run(echoed(name, b"abstract")) == b"abstract"
 
 
 def test_ipv6_streams(run):
