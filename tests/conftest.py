@@ -6,14 +6,18 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
+import threading
 
 import hypothesis
 import pytest
 
-pytest.register_assert_rewrite("support")
+pytest.register_assert_rewrite("processes", "sockets", "support")
 
+from processes import children, threads_end
+from sockets import datagram_pair
 from support import (
     IMPLEMENTATIONS,
     MIXTURES,
@@ -23,6 +27,7 @@ from support import (
     collect,
     open_descriptors,
 )
+from workers import gone, workers
 
 # HYPOTHESIS_PROFILE=search looks for new counterexamples, for longer; give it -o faulthandler_timeout=0 too.
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci")
@@ -118,6 +123,90 @@ def no_new_descriptors():
         after = open_descriptors()
     left = {fd: what for fd, what in after.items() if fd not in before}
     assert not left, f"descriptors left open: {left}"
+
+
+@pytest.fixture
+def pair():
+    """Two connected stream sockets, non-blocking."""
+    left, right = socket.socketpair()
+    left.setblocking(False)
+    right.setblocking(False)
+    with left, right:
+        yield left, right
+
+
+@pytest.fixture
+def closing():
+    """Descriptors to be closed at the end, if the test did not."""
+    fds = []
+
+    def remember(*what):
+        fds.extend(what)
+        return what
+
+    yield remember
+    for fd in fds:
+        try:
+            os.close(fd)
+        except OSError:
+            pass
+
+
+@pytest.fixture
+def pipe(closing):
+    """The two ends of a pipe, as descriptors."""
+    return closing(*os.pipe())
+
+
+@pytest.fixture
+def inlet(closing):
+    """A pipe: its reading end as a file object for a transport, its writing end as a descriptor."""
+    read, write = os.pipe()
+    closing(write)
+    return os.fdopen(read, "rb", 0), write
+
+
+@pytest.fixture
+def outlet(closing):
+    """A pipe: its reading end as a descriptor, its writing end as a file object for a transport."""
+    read, write = os.pipe()
+    closing(read)
+    return read, os.fdopen(write, "wb", 0)
+
+
+@pytest.fixture
+def datagrams():
+    """Two UDP sockets, non-blocking, each bound to an address."""
+    left, right = datagram_pair()
+    with left, right:
+        yield left, right
+
+
+@pytest.fixture
+def listening():
+    """A TCP socket that listens, non-blocking."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        sock.setblocking(False)
+        yield sock
+
+
+@pytest.fixture
+def no_worker_left(asyncio_log):
+    """The default executor's threads end with the test, whoever had them."""
+    yield
+    collect()
+    assert all(gone(thread) for thread in workers())
+
+
+@pytest.fixture
+def nothing_left(no_new_descriptors):
+    """No child, no thread and no descriptor is left of the processes that the test starts."""
+    before = children(), threading.enumerate()
+    yield
+    collect()
+    subprocess._cleanup()
+    threads_end(before[1])
+    assert (children(), threading.enumerate()) == before
 
 
 def loops_of(factory):

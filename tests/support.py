@@ -120,6 +120,10 @@ async def until(condition, limit=20):
         await asyncio.sleep(0.001)
 
 
+async def nothing():
+    pass
+
+
 PREAMBLE = {
     "asyncio": """
         import asyncio

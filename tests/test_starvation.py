@@ -243,7 +243,7 @@ def test_executors_deliver(loop, busy):
 
 
 def test_ctrl_c_is_heard(loop, busy):
-    """By a handler: KeyboardInterrupt may end the busy work anywhere, see test_signals.py for that."""
+    """By a handler: KeyboardInterrupt may end the busy work anywhere, see test_ctrl_c.py for that."""
     before = signal.signal(signal.SIGINT, lambda signum, frame: loop.stop())
     try:
 

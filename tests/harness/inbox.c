@@ -1,4 +1,4 @@
-/* The inbox and the way threads send to a loop, for ThreadSanitizer: test_executor.py builds and runs it.
+/* The inbox and the way threads send to a loop, for ThreadSanitizer: test_executor_load.py builds and runs it.
 
    Senders do what hl_call_begin_delivery() and hl_call_send() do, the loop's thread what hl_poll(),
    hl_loop_drain_inbox() and hl_loop_await_senders() do; a mutex stands for the GIL, and a pipe

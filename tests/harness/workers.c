@@ -1,4 +1,4 @@
-/* The default executor's queue and its workers, for ThreadSanitizer: test_executor.py builds and runs it.
+/* The default executor's queue and its workers, for ThreadSanitizer: test_executor_load.py builds and runs it.
 
    Workers do what work() and wait_idle() of pool.c do, on the queue that the pool has
    (workqueue.h), submitters what hl_pool_prepare() and hl_pool_submit() do, and the main thread is

@@ -1,0 +1,73 @@
+"""Whole loops, opened, dropped and closed."""
+
+import asyncio
+import time
+
+from .env import Failure, attempt, nothing, raising, scenario, value
+
+
+@scenario
+def loop_opened_and_closed(env):
+    env.implementation.new_event_loop().close()
+
+
+@scenario
+def loop_closed_full(env):
+    loop = env.implementation.new_event_loop()
+    for n in range(6):
+        loop.call_soon(nothing, loop, *range(n))
+        loop.call_later(n, nothing, loop, *range(n))
+        loop.call_soon_threadsafe(nothing, loop, *range(n))
+    loop.add_reader(env.sockets[0], nothing, loop)
+    loop.remove_reader(env.sockets[0])
+    loop.close()
+    loop.close()
+    attempt(RuntimeError, loop.call_soon, nothing)
+    attempt(RuntimeError, loop.run_forever)
+
+
+@scenario
+def loop_dropped_open(env):
+    loop = env.implementation.new_event_loop()
+    loop.attribute = loop
+    loop.call_soon(nothing, loop)
+    loop.call_later(1, nothing, loop)
+    loop.create_future()
+
+
+@scenario
+def loop_run_and_closed(env):
+    env.implementation.run(value())
+    try:
+        env.implementation.run(raising())
+    except Failure:
+        pass
+
+
+@scenario
+def loop_subclass(env):
+    class Loop(env.implementation.EventLoop):
+        def time(self):
+            return 5.5
+
+        def call_soon(self, callback, *args, context=None):
+            return super().call_soon(callback, *args, context=context)
+
+    loop = Loop()
+    loop.call_later(0, nothing, loop)
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.time = time.monotonic
+    loop.call_soon = super(Loop, loop).call_soon
+    loop.run_until_complete(asyncio.sleep(0))
+    del loop.time, loop.call_soon
+    loop.close()
+
+
+@scenario
+def loop_attributes(env):
+    for name in dir(env.loop):
+        getattr(env.loop, name, None)
+    repr(env.loop)
+    env.loop.attribute = object()
+    env.loop.set_debug(not env.loop.get_debug())
+    env.loop.set_debug(not env.loop.get_debug())

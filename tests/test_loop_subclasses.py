@@ -1,0 +1,190 @@
+"""Loops that programs adapt: subclasses, methods replaced, task factories."""
+
+import asyncio
+import contextvars
+
+from support import Contexts, nothing, one_turn, outcome, same_on_both, turns, virtual_loop
+
+# -- subclassing -------------------------------------------------------------
+
+
+def test_a_subclass_with_its_own_init_and_attributes(impl):
+    class Loop(impl.EventLoop):
+        def __init__(self, name):
+            super().__init__()
+            self.name = name
+
+    loop = Loop("mine")
+    try:
+        assert loop.name == "mine"
+        assert loop.run_until_complete(asyncio.sleep(0, "ran")) == "ran"
+    finally:
+        loop.close()
+
+
+def test_a_subclass_may_override_time(impl):
+    """Virtual-time test helpers override time() and move it by hand."""
+    loop = virtual_loop(impl)
+    try:
+        seen = []
+        timer = loop.call_later(5, seen.append, "timer")
+        assert timer.when() == 1005.0
+        turns(loop, 3)
+        loop.advance(4.9)
+        assert seen == []
+        loop.advance(0.2)
+        assert seen == ["timer"]
+    finally:
+        loop.close()
+
+
+def test_time_may_be_replaced_on_the_instance(loop):
+    now = 50.0
+    loop.time = lambda: now
+    seen = []
+    assert loop.call_later(10, seen.append, 1).when() == 60.0
+    turns(loop, 3)
+    assert seen == []
+    now = 60.5
+    turns(loop, 3)
+    assert seen == [1]
+
+
+def test_coroutines_sleep_by_an_overridden_clock(impl):
+    loop = virtual_loop(impl)
+    try:
+        task = loop.create_task(asyncio.sleep(3600, "woken"))
+        loop.advance(0)
+        loop.advance(3599)
+        assert not task.done()
+        loop.advance(2)
+        assert task.result() == "woken"
+    finally:
+        loop.close()
+
+
+def test_overridden_scheduling_methods_are_called(impl):
+    calls = []
+
+    class Loop(impl.EventLoop):
+        def call_soon(self, callback, *args, context=None):
+            calls.append("call_soon")
+            return super().call_soon(callback, *args, context=context)
+
+        def call_at(self, when, callback, *args, context=None):
+            calls.append("call_at")
+            return super().call_at(when, callback, *args, context=context)
+
+        def create_future(self):
+            calls.append("create_future")
+            return super().create_future()
+
+        def create_task(self, coro, **kwargs):
+            calls.append("create_task")
+            return super().create_task(coro, **kwargs)
+
+    loop = Loop()
+    try:
+        loop.run_until_complete(asyncio.sleep(0.001))
+        assert {"call_at", "create_future", "create_task"} <= set(calls)
+    finally:
+        loop.close()
+
+
+def test_tasks_and_futures_go_through_an_overridden_call_soon(impl):
+    """Stock Futures and Tasks schedule with loop.call_soon: loops that instrument it rely on that."""
+    calls = []
+
+    class Loop(impl.EventLoop):
+        def call_soon(self, callback, *args, context=None):
+            calls.append(callback)
+            return super().call_soon(callback, *args, context=context)
+
+    loop = Loop()
+    try:
+        future = loop.create_future()
+        future.add_done_callback(calls.count)
+        future.set_result(None)
+        assert calls == [calls.count]
+        calls.clear()
+
+        loop.run_until_complete(asyncio.sleep(0))
+        assert len(calls) >= 3  # the first step, the one after sleep(0), the done callback
+    finally:
+        loop.close()
+
+
+def test_an_overridden_exception_hook_is_called(impl):
+    class Loop(impl.EventLoop):
+        def call_exception_handler(self, context):
+            contexts.append(context)
+
+    contexts = Contexts()
+    loop = Loop()
+    try:
+        loop.call_soon(lambda: 1 / 0)
+        one_turn(loop)
+        assert [type(context["exception"]) for context in contexts] == [ZeroDivisionError]
+    finally:
+        loop.close()
+
+
+# -- task factories ----------------------------------------------------------
+
+
+def test_a_task_factory_makes_the_tasks(loop):
+    class MyTask(asyncio.Task):
+        pass
+
+    def factory(loop, coro, **kwargs):
+        return MyTask(coro, loop=loop, **kwargs)
+
+    assert loop.get_task_factory() is None
+    loop.set_task_factory(factory)
+    assert loop.get_task_factory() is factory
+    task = loop.create_task(nothing(), name="mine")
+    assert type(task) is MyTask and task.get_name() == "mine"
+    loop.run_until_complete(task)
+    loop.set_task_factory(None)
+    assert loop.get_task_factory() is None
+    task = loop.create_task(nothing())
+    assert type(task) is not MyTask
+    loop.run_until_complete(task)
+
+
+def test_a_task_factory_must_be_callable():
+    def scenario(impl):
+        loop = impl.new_event_loop()
+        result = outcome(loop.set_task_factory, 5)
+        loop.close()
+        return result
+
+    assert same_on_both(scenario) == (
+        "raised",
+        TypeError,
+        "task factory must be a callable or None",
+    )
+
+
+def test_a_task_factory_gets_the_same_keywords_as_from_asyncio():
+    def scenario(impl):
+        loop = impl.new_event_loop()
+        calls = []
+
+        def factory(loop, coro, **kwargs):
+            calls.append(sorted(kwargs))
+            kwargs.pop("name", None)
+            return asyncio.Task(coro, loop=loop, **kwargs)
+
+        loop.set_task_factory(factory)
+        tasks = [
+            loop.create_task(nothing()),
+            loop.create_task(nothing(), name="named"),
+            loop.create_task(nothing(), context=contextvars.copy_context()),
+            loop.create_task(nothing(), name="named", context=contextvars.copy_context()),
+        ]
+        loop.run_until_complete(asyncio.wait(tasks))
+        loop.close()
+        return calls[:4]
+
+    assert len(same_on_both(scenario)) == 4
