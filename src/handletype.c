@@ -240,7 +240,7 @@ hl_handle_recycle(PyObject *self)
 {
     HLState *st = hl_handle(self)->st;
     PyTypeObject *type = Py_TYPE(self);
-    if (type != st->HandleType || PyObject_GC_IsTracked(self)
+    if (st == NULL || type != st->HandleType || PyObject_GC_IsTracked(self)
         || *(PyObject **)((char *)self + type->tp_weaklistoffset) != NULL) {
         return false;
     }

@@ -19,6 +19,8 @@ from support import (
     turns,
 )
 
+import hotloop
+
 
 def function(*args):
     pass
@@ -449,3 +451,14 @@ def test_a_handle_made_by_asyncio_runs_on_the_loop(loop):
         loop._add_callback(cancelled)
     turns(loop, 2)
     assert seen == [1, 3]
+
+
+@pytest.mark.parametrize("kind", [hotloop.Handle, hotloop.TimerHandle])
+def test_a_handle_without_its_init_may_be_queued(kind):
+    """Nothing runs; asyncio's own raises AttributeError."""
+    loop = hotloop.new_event_loop()
+    for queue in (loop._add_callback, loop._add_callback_signalsafe):
+        queue(kind.__new__(kind))
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+    loop.close()
