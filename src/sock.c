@@ -74,6 +74,18 @@ hl_socket_is_original(HLState *st)
     return st->socket_original;
 }
 
+void
+hl_socket_close_quietly(PyObject *sock)
+{
+    PyObject *raised = hl_take_exception();
+    PyObject *closed = PyObject_CallMethod(sock, "close", NULL);
+    if (closed == NULL) {
+        PyErr_Clear();
+    }
+    Py_XDECREF(closed);
+    hl_give_exception(raised);
+}
+
 /* Is sock exactly a socket.socket, without timeout, on a loop without debug mode?  1, 0 or -1. */
 static int
 is_plain_socket(HLLoop *loop, PyObject *sock)
@@ -362,6 +374,13 @@ static PyObject *
 loop_start_connect(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
 {
     return start(self, &hl_connect_operation, "_start_connect", 2, args, nargs);
+}
+
+PyObject *
+hl_sock_start_connect(HLLoop *loop, PyObject *sock, PyObject *address)
+{
+    PyObject *args[2] = {sock, address};
+    return start((PyObject *)loop, &hl_connect_operation, "_start_connect", 2, args, 2);
 }
 
 static PyObject *

@@ -191,6 +191,35 @@ hl_stream_lose(HLStream *self, PyObject *exc)
 
 /* ---- Making ---- */
 
+/* asyncio's _set_result_unless_cancelled(waiter, None) as an entry without a Handle, which is made
+   only to tell of somebody who has set a result before us. */
+static int
+on_made(HLLoop *loop, PyObject *waiter)
+{
+    HLFutureState state = hl_future(waiter)->state;
+    if (state != HL_FINISHED) {
+        return state == HL_CANCELLED ? 0 : hl_future_set_result(waiter, Py_None);
+    }
+    PyObject *args[2] = {waiter, Py_None};
+    PyObject *handle = hl_handle_new(loop, loop->st->set_result_unless_cancelled, args, 2, NULL);
+    int rc = handle != NULL ? hl_handle_run(handle, loop) : -1;
+    Py_XDECREF(handle);
+    return rc;
+}
+
+static int
+schedule_waiter(HLStream *self, PyObject *waiter)
+{
+    HLLoop *loop = self->loop;
+    if (hl_loop_is_plain(loop) && Py_IS_TYPE(waiter, self->st->FutureType)
+        && hl_future(waiter)->loop == (PyObject *)loop) {
+        return hl_ready_push_io(&loop->ready, waiter, on_made);
+    }
+    PyObject *set_result[2] = {waiter, Py_None};
+    return hl_loop_schedule(loop, self->st->set_result_unless_cancelled, set_result, 2,
+                            given_context(self));
+}
+
 /* connection_made() first, then reading, then the waiter: each in its turn. */
 static int
 schedule_start(HLStream *self, PyObject *waiter)
@@ -206,12 +235,7 @@ schedule_start(HLStream *self, PyObject *waiter)
         || hl_ready_push_io(&self->loop->ready, (PyObject *)self, hl_stream_start_reading) < 0) {
         return -1;
     }
-    if (waiter == NULL || waiter == Py_None) {
-        return 0;
-    }
-    PyObject *set_result[2] = {waiter, Py_None};
-    return hl_loop_schedule(self->loop, self->st->set_result_unless_cancelled, set_result, 2,
-                            given_context(self));
+    return waiter == NULL || waiter == Py_None ? 0 : schedule_waiter(self, waiter);
 }
 
 static PyObject *
