@@ -85,7 +85,7 @@ make_socket(HLState *st, int family)
                          PyLong_FromLong(IPPROTO_TCP)};
     PyObject *sock = NULL;
     if (args[0] != NULL && args[1] != NULL && args[2] != NULL) {
-        sock = PyObject_Vectorcall(st->StockSocket, args, 3, NULL);
+        sock = hl_socket_make(st, args, 3);
     }
     for (size_t i = 0; i < Py_ARRAY_LENGTH(args); i++) {
         Py_XDECREF(args[i]);
@@ -95,7 +95,7 @@ make_socket(HLState *st, int family)
                          ? NULL
                          : PyObject_CallMethodOneArg(sock, st->name.setblocking, Py_False);
     if (sock != NULL && done == NULL) {
-        hl_socket_close_quietly(sock);
+        hl_socket_close_quietly(loop->st, sock);
         Py_CLEAR(sock);
     }
     Py_XDECREF(done);
@@ -115,7 +115,7 @@ begin(HLLoop *loop, int family, PyObject *address)
         pair = PyTuple_Pack(2, sock, outcome);
     }
     if (sock != NULL && (pair == NULL || pair == Py_None)) {
-        hl_socket_close_quietly(sock);
+        hl_socket_close_quietly(loop->st, sock);
     }
     Py_XDECREF(outcome);
     Py_XDECREF(sock);

@@ -577,13 +577,21 @@ extern PyMethodDef hl_reader_methods[];
 /* Something else waits in place of object now, or nothing: cancel it, if it is a Handle. */
 int hl_reader_replaced(HLState *st, PyObject *object);
 
-/* ---- From sock.c ---- */
+/* ---- From socket.c ---- */
 
 /* Are the methods of socket.socket that system calls of ours stand in for all what they were at
    import?  1, 0 or -1. */
 int hl_socket_is_original(HLState *st);
-/* Close a socket that nobody gets to see.  Keeps an exception that is set. */
-void hl_socket_close_quietly(PyObject *sock);
+/* socket.socket(family, type, proto[, fileno]). */
+PyObject *hl_socket_make(HLState *st, PyObject *const *args, Py_ssize_t nargs);
+/* sock.close(), of any object. */
+int hl_socket_close(HLState *st, PyObject *sock);
+/* The same for one that nobody gets to see.  Keeps an exception that is set. */
+void hl_socket_close_quietly(HLState *st, PyObject *sock);
+int hl_socket_setup(HLState *st);
+
+/* ---- From sock.c ---- */
+
 /* loop._start_connect(sock, address). */
 PyObject *hl_sock_start_connect(HLLoop *loop, PyObject *sock, PyObject *address);
 int hl_sock_setup(PyObject *module, HLState *st);

@@ -155,8 +155,7 @@ make_socket(HLLoop *loop, Listener *self, int conn)
 {
     PyObject *fileno = PyLong_FromLong(conn);
     PyObject *args[4] = {self->family, self->type, self->proto, fileno};
-    PyObject *sock = fileno != NULL ? PyObject_Vectorcall(loop->st->StockSocket, args, 4, NULL)
-                                    : NULL;
+    PyObject *sock = fileno != NULL ? hl_socket_make(loop->st, args, 4) : NULL;
     Py_XDECREF(fileno);
     if (sock == NULL) {
         close(conn);
@@ -227,7 +226,7 @@ connect_protocol(HLLoop *loop, Listener *self, PyObject *sock, Peer *peer, PyObj
     }
     int rc = 0;
     if (transport == NULL) {
-        hl_socket_close_quietly(sock);
+        hl_socket_close_quietly(loop->st, sock);
         rc = report_failure(loop, protocol);
     }
     Py_XDECREF(protocol);

@@ -146,13 +146,12 @@ close_socket(HLStream *self)
     }
     self->sock = NULL;
     self->sock_fd = &hl_stream_no_fd;
-    PyObject *done = PyObject_CallMethodNoArgs(sock, self->st->name.close);
+    int rc = hl_socket_close(self->st, sock);
     if (self->extra == NULL) {
         Py_XSETREF(self->closed_sock, Py_NewRef(sock)); /* get_extra_info() still shows it */
     }
     Py_DECREF(sock);
-    Py_XDECREF(done);
-    return done != NULL ? 0 : -1;
+    return rc;
 }
 
 int
