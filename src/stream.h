@@ -3,6 +3,7 @@
 #define HL_STREAM_H
 
 #include "hotloop.h"
+#include "borrow.h"
 #include "spare.h"
 #include "writequeue.h"
 #include <errno.h>
