@@ -216,7 +216,7 @@ loop_set_task_factory(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
     return 0;
 }
 
-/* Make the handle that asyncio would hold for a done-callback. */
+/* Make the handle that asyncio would hold for a callback in an empty context. */
 static int
 show_done_callback(HLLoop *loop, HLEntry *entry)
 {
