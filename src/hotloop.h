@@ -582,6 +582,8 @@ int hl_reader_replaced(HLState *st, PyObject *object);
 /* Are the methods of socket.socket that system calls of ours stand in for all what they were at
    import?  1, 0 or -1. */
 int hl_socket_is_original(HLState *st);
+/* PyObject_AsFileDescriptor(sock), of any object. */
+int hl_socket_fileno(HLState *st, PyObject *sock);
 /* socket.socket(family, type, proto[, fileno]). */
 PyObject *hl_socket_make(HLState *st, PyObject *const *args, Py_ssize_t nargs);
 /* sock.close(), of any object. */

@@ -343,7 +343,7 @@ on_acceptable(HLLoop *loop, PyObject *op)
 {
     Listener *self = (Listener *)op;
     hl_context_leave(loop);
-    int fd = PyObject_AsFileDescriptor(self->sock);
+    int fd = hl_socket_fileno(loop->st, self->sock);
     if (fd < 0) {
         PyErr_Clear();
         return 0; /* closed between the poll and now */

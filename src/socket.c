@@ -74,6 +74,19 @@ set_attribute(PyObject *descriptor, PyObject *sock, PyObject *value)
     return Py_TYPE(descriptor)->tp_descr_set(descriptor, sock, value);
 }
 
+int
+hl_socket_fileno(HLState *st, PyObject *sock)
+{
+    if ((PyObject *)Py_TYPE(sock) != st->StockSocket || hl_socket_is_original(st) <= 0) {
+        PyErr_Clear();
+        return PyObject_AsFileDescriptor(sock);
+    }
+    PyObject *number = st->socket_fileno(sock, NULL);
+    int fd = number != NULL ? (int)PyLong_AsLong(number) : -1;
+    Py_XDECREF(number);
+    return fd >= 0 ? fd : PyObject_AsFileDescriptor(sock); /* which raises */
+}
+
 /* ---- Making ---- */
 
 /* As socket.__init__() does it. */

@@ -251,7 +251,7 @@ hl_stream_init(HLStream *self, PyObject **values, PyObject *peername, HLCommon *
     self->sock = Py_NewRef(values[1]);
     self->context = not_none(values[6]);
     self->own_context = self->context != NULL;
-    self->fd = hl_stream_ask_fd(self);
+    self->fd = hl_socket_fileno(self->st, self->sock);
     if (self->fd < 0 || hl_stream_ask_names(self, peername, common, &family) < 0) {
         return -1;
     }
