@@ -485,6 +485,8 @@ void hl_wakeup_close(HLLoop *loop);
 
 /* ---- From stream.c, streamwrite.c and server.c; more in stream.h ---- */
 
+/* Is object.name a method, and that function its own? */
+bool hl_is_method(PyObject *object, PyObject *name, PyObject *function);
 int hl_stream_setup(PyObject *module, HLState *st);
 int hl_server_setup(PyObject *module, HLState *st);
 /* Send what transports have queued since the last call. */
@@ -534,7 +536,7 @@ int hl_watch_start(HLLoop *loop, int fd, HLSide side, PyObject *object, HLOnRead
                    PyObject **previous);
 /* The same as hl_watch_start() for a socket object: registered anew only if another socket, or
    nobody, armed the descriptor.  socket_ref: the socket's weak reference without callback, of
-   which there is but one. */
+   which there is but one.  The caller has just seen that fd is a socket. */
 int hl_watch_start_socket(HLLoop *loop, int fd, HLSide side, PyObject *object, HLOnReady on_ready,
                           PyObject *socket_ref, PyObject **previous);
 /* Stop; the caller gets the watch's reference to what waited there, or NULL. */
@@ -575,13 +577,31 @@ extern PyMethodDef hl_reader_methods[];
 /* Something else waits in place of object now, or nothing: cancel it, if it is a Handle. */
 int hl_reader_replaced(HLState *st, PyObject *object);
 
-/* ---- From sock.c ---- */
+/* ---- From socket.c ---- */
 
 /* Are the methods of socket.socket that system calls of ours stand in for all what they were at
    import?  1, 0 or -1. */
 int hl_socket_is_original(HLState *st);
+/* PyObject_AsFileDescriptor(sock), of any object. */
+int hl_socket_fileno(HLState *st, PyObject *sock);
+/* socket.socket(family, type, proto[, fileno]). */
+PyObject *hl_socket_make(HLState *st, PyObject *const *args, Py_ssize_t nargs);
+/* sock.close(), of any object. */
+int hl_socket_close(HLState *st, PyObject *sock);
+/* The same for one that nobody gets to see.  Keeps an exception that is set. */
+void hl_socket_close_quietly(HLState *st, PyObject *sock);
+int hl_socket_setup(HLState *st);
+
+/* ---- From sock.c ---- */
+
+/* loop._start_connect(sock, address). */
+PyObject *hl_sock_start_connect(HLLoop *loop, PyObject *sock, PyObject *address);
 int hl_sock_setup(PyObject *module, HLState *st);
 extern PyMethodDef hl_sock_methods[];
+
+/* ---- From connect.c ---- */
+
+extern PyMethodDef hl_connect_methods[];
 
 /* ---- From datagramtype.c ---- */
 

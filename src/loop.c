@@ -216,7 +216,7 @@ loop_set_task_factory(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
     return 0;
 }
 
-/* Make the handle that asyncio would hold for a done-callback. */
+/* Make the handle that asyncio would hold for a callback in an empty context. */
 static int
 show_done_callback(HLLoop *loop, HLEntry *entry)
 {
@@ -495,6 +495,7 @@ hl_loop_setup(PyObject *module, HLState *st)
         || hl_type_add_methods(st->LoopType, hl_run_methods) < 0
         || hl_type_add_methods(st->LoopType, hl_reader_methods) < 0
         || hl_type_add_methods(st->LoopType, hl_sock_methods) < 0
+        || hl_type_add_methods(st->LoopType, hl_connect_methods) < 0
         || hl_type_add_methods(st->LoopType, hl_datagram_methods) < 0
         || hl_type_add_methods(st->LoopType, hl_executor_methods) < 0) {
         return -1;

@@ -1,6 +1,6 @@
 /* The ready queue: a growing ring of tagged entries, first in first out.
 
-   An entry owns its object (and its argument, which only a wake-up and a done-callback have).  The tag lies in
+   An entry owns its object (and its argument, which only a wake-up and a callback have).  The tag lies in
    the low bits of the object's address, so that an entry is two words. */
 #ifndef HL_READY_H
 #define HL_READY_H
@@ -16,7 +16,7 @@ typedef enum {
     HL_WAKE_TASK = 2,   /* a Task of ours; the argument is the future it waited for */
     HL_RUN_FOREIGN = 3, /* a stock asyncio.Handle */
     HL_RUN_IO = 4,      /* an object of the core whose descriptor is ready */
-    HL_RUN_DONE = 5,    /* a callback, in an empty context; the argument is the future it is for */
+    HL_RUN_DONE = 5,    /* a callback, in an empty context, with its one argument */
 } HLEntryKind;
 
 /* What an HL_RUN_IO entry calls.  -1 only with an exception that has to leave the loop. */

@@ -158,9 +158,20 @@ hl_loop_schedule(HLLoop *loop, PyObject *callback, PyObject *const *args, Py_ssi
         Py_XDECREF(handle);
         return handle != NULL ? 0 : -1;
     }
+    PyObject *captured = NULL;
+    if (nargs == 1 && context == NULL) {
+        if (hl_capture_context(&captured) < 0) {
+            return -1;
+        }
+        if (captured == NULL) {
+            return hl_ready_push(&loop->ready, callback, args[0], HL_RUN_DONE);
+        }
+        context = captured;
+    }
     PyObject *handle = hl_handle_new(loop, callback, args, nargs, context);
     int rc = handle != NULL ? hl_ready_push(&loop->ready, handle, NULL, HL_RUN_HANDLE) : -1;
     Py_XDECREF(handle);
+    Py_XDECREF(captured);
     return rc;
 }
 

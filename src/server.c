@@ -42,11 +42,10 @@ tell_server(HLState *st, PyObject *server, PyObject *name, PyObject *stream)
     return done != NULL ? 0 : -1;
 }
 
-/* Is server.name() that method of asyncio.Server?  Otherwise it is to be called. */
-static bool
-is_method(PyObject *server, PyObject *name, PyObject *function)
+bool
+hl_is_method(PyObject *object, PyObject *name, PyObject *function)
 {
-    PyObject *method = PyObject_GetAttr(server, name);
+    PyObject *method = PyObject_GetAttr(object, name);
     bool same = method != NULL && PyMethod_Check(method)
                 && PyMethod_GET_FUNCTION(method) == function;
     Py_XDECREF(method);
@@ -77,13 +76,14 @@ is_closed(HLState *st, PyObject *server)
     return sockets == NULL ? -1 : sockets == Py_None;
 }
 
-/* A WeakSet's callbacks, written in Python, cost more than the rest of a connection's
+/* Only while the server's methods are asyncio's, otherwise they are to be called.  A WeakSet's
+   callbacks, written in Python, cost more than the rest of a connection's
    bookkeeping.  A transport takes itself out of the set, also when it is dropped open. */
 int
 hl_server_attach(HLState *st, PyObject *server, PyObject *stream, PyObject **registration)
 {
     PyObject *clients = NULL;
-    if (st->server_knows_transports && is_method(server, st->name._attach, st->server_attach)
+    if (st->server_knows_transports && hl_is_method(server, st->name._attach, st->server_attach)
         && is_closed(st, server) == 0) {
         clients = clients_of(st, server);
     }
@@ -100,7 +100,7 @@ int
 hl_server_detach(HLState *st, PyObject *server, PyObject *stream, PyObject *registration)
 {
     PyObject *clients = NULL;
-    if (registration != NULL && is_method(server, st->name._detach, st->server_detach)) {
+    if (registration != NULL && hl_is_method(server, st->name._detach, st->server_detach)) {
         clients = clients_of(st, server);
     }
     if (clients == NULL) {
@@ -155,26 +155,12 @@ make_socket(HLLoop *loop, Listener *self, int conn)
 {
     PyObject *fileno = PyLong_FromLong(conn);
     PyObject *args[4] = {self->family, self->type, self->proto, fileno};
-    PyObject *sock = fileno != NULL ? PyObject_Vectorcall(loop->st->StockSocket, args, 4, NULL)
-                                    : NULL;
+    PyObject *sock = fileno != NULL ? hl_socket_make(loop->st, args, 4) : NULL;
     Py_XDECREF(fileno);
     if (sock == NULL) {
         close(conn);
     }
     return sock;
-}
-
-static int
-close_quietly(PyObject *sock)
-{
-    PyObject *raised = hl_take_exception();
-    PyObject *closed = PyObject_CallMethod(sock, "close", NULL);
-    if (closed == NULL) {
-        PyErr_Clear();
-    }
-    Py_XDECREF(closed);
-    hl_give_exception(raised);
-    return -1;
 }
 
 /* NULL, without an exception, for families of which only the socket module can tell it. */
@@ -240,7 +226,7 @@ connect_protocol(HLLoop *loop, Listener *self, PyObject *sock, Peer *peer, PyObj
     }
     int rc = 0;
     if (transport == NULL) {
-        close_quietly(sock);
+        hl_socket_close_quietly(loop->st, sock);
         rc = report_failure(loop, protocol);
     }
     Py_XDECREF(protocol);
@@ -357,7 +343,7 @@ on_acceptable(HLLoop *loop, PyObject *op)
 {
     Listener *self = (Listener *)op;
     hl_context_leave(loop);
-    int fd = PyObject_AsFileDescriptor(self->sock);
+    int fd = hl_socket_fileno(loop->st, self->sock);
     if (fd < 0) {
         PyErr_Clear();
         return 0; /* closed between the poll and now */

@@ -27,53 +27,6 @@ typedef struct {
 
 /* ---- Which sockets ---- */
 
-/* The methods of socket.socket that are called without being looked up, or stood in for by system
-   calls of our own. */
-static const struct {
-    size_t name;     /* an offset in HLNames */
-    size_t function; /* an offset in HLState, where it is called directly */
-} stood_in_for[] = {
-    {offsetof(HLNames, recv), 0},
-    {offsetof(HLNames, recv_into), 0},
-    {offsetof(HLNames, send), 0},
-    {offsetof(HLNames, connect), 0},
-    {offsetof(HLNames, getsockname), 0},
-    {offsetof(HLNames, getpeername), 0},
-    {offsetof(HLNames, fileno), offsetof(HLState, socket_fileno)},
-    {offsetof(HLNames, gettimeout), offsetof(HLState, socket_gettimeout)},
-};
-
-static PyObject *
-name_at(HLState *st, size_t offset)
-{
-    return *(PyObject **)((char *)&st->name + offset);
-}
-
-/* Tests and tools put their own in their place; the type has another version then. */
-int
-hl_socket_is_original(HLState *st)
-{
-    PyTypeObject *type = (PyTypeObject *)st->StockSocket;
-    if (type->tp_version_tag != 0 && type->tp_version_tag == st->socket_version) {
-        return st->socket_original;
-    }
-    st->socket_original = st->socket_fileno != NULL && st->socket_gettimeout != NULL;
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(stood_in_for); i++) {
-        PyObject *name = name_at(st, stood_in_for[i].name);
-        PyObject *method = PyObject_GetAttr(st->StockSocket, name);
-        if (method == NULL && !PyErr_ExceptionMatches(PyExc_AttributeError)) {
-            return -1;
-        }
-        PyErr_Clear();
-        if (PyDict_GetItemWithError(st->socket_methods, name) != method) {
-            st->socket_original = false;
-        }
-        Py_XDECREF(method);
-    }
-    st->socket_version = type->tp_version_tag;
-    return st->socket_original;
-}
-
 /* Is sock exactly a socket.socket, without timeout, on a loop without debug mode?  1, 0 or -1. */
 static int
 is_plain_socket(HLLoop *loop, PyObject *sock)
@@ -364,6 +317,13 @@ loop_start_connect(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
     return start(self, &hl_connect_operation, "_start_connect", 2, args, nargs);
 }
 
+PyObject *
+hl_sock_start_connect(HLLoop *loop, PyObject *sock, PyObject *address)
+{
+    PyObject *args[2] = {sock, address};
+    return start((PyObject *)loop, &hl_connect_operation, "_start_connect", 2, args, 2);
+}
+
 static PyObject *
 loop_takes_socket(PyObject *self, PyObject *sock)
 {
@@ -582,40 +542,10 @@ static PyType_Spec wait_spec = {
 
 /* ---- Setup ---- */
 
-/* The C function behind a method without arguments, or NULL. */
-static PyCFunction
-function_of(PyObject *method)
-{
-    if (!Py_IS_TYPE(method, &PyMethodDescr_Type)) {
-        return NULL;
-    }
-    PyMethodDef *definition = ((PyMethodDescrObject *)method)->d_method;
-    return definition->ml_flags == METH_NOARGS ? definition->ml_meth : NULL;
-}
-
 int
 hl_sock_setup(PyObject *module, HLState *st)
 {
-    st->socket_methods = PyDict_New();
-    for (size_t i = 0; st->socket_methods != NULL && i < Py_ARRAY_LENGTH(stood_in_for); i++) {
-        PyObject *name = name_at(st, stood_in_for[i].name);
-        PyObject *method = PyObject_GetAttr(st->StockSocket, name);
-        if (method == NULL || PyDict_SetItem(st->socket_methods, name, method) < 0) {
-            Py_XDECREF(method);
-            return -1;
-        }
-        if (stood_in_for[i].function != 0) {
-            *(PyCFunction *)((char *)st + stood_in_for[i].function) = function_of(method);
-        }
-        Py_DECREF(method);
-    }
-    if (st->socket_methods == NULL) {
-        return -1;
-    }
-    PyTypeObject *base = ((PyTypeObject *)st->StockSocket)->tp_base;
-    st->socket_family = PyObject_GetAttrString((PyObject *)base, "family");
-    if (st->socket_family == NULL || Py_TYPE(st->socket_family)->tp_descr_get == NULL) {
-        PyErr_SetString(PyExc_ImportError, "socket.socket is not as hotloop knows it");
+    if (hl_socket_setup(st) < 0) {
         return -1;
     }
     st->SocketWaitType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &wait_spec, NULL);

@@ -5,14 +5,14 @@
 
 #include <Python.h>
 #include <stdbool.h>
-#include <stdbool.h>
 
 /* Interned names, as X(identifier): hl_name->identifier is the string "identifier". */
 #define HL_NAMES(X)                                                                              \
     X(_asyncgen_finalizer_hook) X(_asyncgen_firstiter_hook) X(_asyncio_future_blocking)          \
-    X(_attach)                                                                                   \
+    X(__init__) X(_attach)                                                                       \
     X(_call_connection_lost) X(_check_callback) X(_clients) X(_current_handle) X(_detach)        \
     X(_ensure_fd_no_transport) X(_fatal_error) X(_force_close) X(_loop) X(_process_self_data)    \
+    X(_real_close)                                                                               \
     X(_report_fatal_error) X(_set_coroutine_origin_tracking) X(_signal_handlers)                 \
     X(_socket_transport) X(_sockets) X(_timer_handle_cancelled) X(_transports) X(_wakeup)        \
     X(accept) X(add_done_callback) X(buffer_updated) X(call_exception_handler) X(call_soon)      \
@@ -144,6 +144,9 @@ typedef struct HLState {
     PyObject *socket_methods;  /* dict: methods of socket.socket as they were at import */
     PyCFunction socket_fileno; /* two of them, or NULL where they are something else */
     PyCFunction socket_gettimeout;
+    PyCFunction socket_close;                 /* _socket.socket's, or NULL */
+    PyObject *socket_io_refs, *socket_closed; /* descriptors of its slots, or NULL */
+    bool socket_known;            /* making and closing one is no secret, see socket.c */
     PyObject *socket_family;      /* the descriptor in C, which gives an int */
     unsigned int socket_version;  /* of the type socket.socket when they were last compared, */
     bool socket_original;         /* and whether they were the same */

@@ -146,13 +146,12 @@ close_socket(HLStream *self)
     }
     self->sock = NULL;
     self->sock_fd = &hl_stream_no_fd;
-    PyObject *done = PyObject_CallMethodNoArgs(sock, self->st->name.close);
+    int rc = hl_socket_close(self->st, sock);
     if (self->extra == NULL) {
         Py_XSETREF(self->closed_sock, Py_NewRef(sock)); /* get_extra_info() still shows it */
     }
     Py_DECREF(sock);
-    Py_XDECREF(done);
-    return done != NULL ? 0 : -1;
+    return rc;
 }
 
 int
@@ -191,6 +190,35 @@ hl_stream_lose(HLStream *self, PyObject *exc)
 
 /* ---- Making ---- */
 
+/* asyncio's _set_result_unless_cancelled(waiter, None) as an entry without a Handle, which is made
+   only to tell of somebody who has set a result before us. */
+static int
+on_made(HLLoop *loop, PyObject *waiter)
+{
+    HLFutureState state = hl_future(waiter)->state;
+    if (state != HL_FINISHED) {
+        return state == HL_CANCELLED ? 0 : hl_future_set_result(waiter, Py_None);
+    }
+    PyObject *args[2] = {waiter, Py_None};
+    PyObject *handle = hl_handle_new(loop, loop->st->set_result_unless_cancelled, args, 2, NULL);
+    int rc = handle != NULL ? hl_handle_run(handle, loop) : -1;
+    Py_XDECREF(handle);
+    return rc;
+}
+
+static int
+schedule_waiter(HLStream *self, PyObject *waiter)
+{
+    HLLoop *loop = self->loop;
+    if (hl_loop_is_plain(loop) && Py_IS_TYPE(waiter, self->st->FutureType)
+        && hl_future(waiter)->loop == (PyObject *)loop) {
+        return hl_ready_push_io(&loop->ready, waiter, on_made);
+    }
+    PyObject *set_result[2] = {waiter, Py_None};
+    return hl_loop_schedule(loop, self->st->set_result_unless_cancelled, set_result, 2,
+                            given_context(self));
+}
+
 /* connection_made() first, then reading, then the waiter: each in its turn. */
 static int
 schedule_start(HLStream *self, PyObject *waiter)
@@ -206,12 +234,7 @@ schedule_start(HLStream *self, PyObject *waiter)
         || hl_ready_push_io(&self->loop->ready, (PyObject *)self, hl_stream_start_reading) < 0) {
         return -1;
     }
-    if (waiter == NULL || waiter == Py_None) {
-        return 0;
-    }
-    PyObject *set_result[2] = {waiter, Py_None};
-    return hl_loop_schedule(self->loop, self->st->set_result_unless_cancelled, set_result, 2,
-                            given_context(self));
+    return waiter == NULL || waiter == Py_None ? 0 : schedule_waiter(self, waiter);
 }
 
 static PyObject *
@@ -228,7 +251,7 @@ hl_stream_init(HLStream *self, PyObject **values, PyObject *peername, HLCommon *
     self->sock = Py_NewRef(values[1]);
     self->context = not_none(values[6]);
     self->own_context = self->context != NULL;
-    self->fd = hl_stream_ask_fd(self);
+    self->fd = hl_socket_fileno(self->st, self->sock);
     if (self->fd < 0 || hl_stream_ask_names(self, peername, common, &family) < 0) {
         return -1;
     }

@@ -3,6 +3,7 @@
 #define HL_STREAM_H
 
 #include "hotloop.h"
+#include "borrow.h"
 #include "spare.h"
 #include "writequeue.h"
 #include <errno.h>
@@ -92,8 +93,6 @@ PyObject *hl_stream_accept(HLState *st, PyObject *type, PyObject **values, PyObj
 
 /* ---- From streaminfo.c ---- */
 
-/* The socket's descriptor, or -1 with an exception. */
-int hl_stream_ask_fd(HLStream *self);
 /* Ask for both addresses, unless peername is given, and for the descriptor's place.  *family is
    the address family, or AF_UNSPEC if fd is not known to be a socket. */
 int hl_stream_ask_names(HLStream *self, PyObject *peername, HLCommon *common, int *family);

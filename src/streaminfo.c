@@ -8,20 +8,6 @@
 #include "stream.h"
 #include "address.h"
 
-int
-hl_stream_ask_fd(HLStream *self)
-{
-    if ((PyObject *)Py_TYPE(self->sock) != self->st->StockSocket
-        || hl_socket_is_original(self->st) <= 0) {
-        PyErr_Clear();
-        return PyObject_AsFileDescriptor(self->sock);
-    }
-    PyObject *number = self->st->socket_fileno(self->sock, NULL);
-    int fd = number != NULL ? (int)PyLong_AsLong(number) : -1;
-    Py_XDECREF(number);
-    return fd >= 0 ? fd : PyObject_AsFileDescriptor(self->sock);
-}
-
 /* ---- Addresses ---- */
 
 /* A socket.socket keeps its descriptor right behind the object head, on every CPython so far.

@@ -120,7 +120,8 @@ get_buffer(HLStream *self)
     if (buffer == NULL) {
         return NULL;
     }
-    Py_ssize_t length = PyObject_Size(buffer);
+    HLBytes bytes;
+    Py_ssize_t length = hl_borrow_bytes(buffer, &bytes) ? bytes.size : PyObject_Size(buffer);
     if (length == 0) {
         PyErr_SetString(PyExc_RuntimeError, "get_buffer() returned an empty buffer");
     }
@@ -135,6 +136,10 @@ static ssize_t
 receive_into(HLStream *self, PyObject *buffer)
 {
     Py_buffer view;
+    HLBytes bytes;
+    if (hl_borrow_bytes(buffer, &bytes) && !bytes.readonly) {
+        return recv(hl_stream_fd(self), bytes.data, (size_t)bytes.size, 0);
+    }
     if (PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE) < 0) {
         PyErr_Format(PyExc_TypeError, /* as socket.recv_into() says it */
                      "recv_into() argument 1 must be read-write bytes-like object, not %.100s",

@@ -426,6 +426,10 @@ to_chunk(HLStream *self, PyObject *data)
     if (PyBytes_CheckExact(data)) {
         return Py_NewRef(data);
     }
+    HLBytes bytes;
+    if (hl_borrow_bytes(data, &bytes) && bytes.size < HL_FLUSH_SIZE) {
+        return hl_spare_fill(&self->loop->spare, bytes.data, bytes.size);
+    }
     Py_buffer view;
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
         return NULL;
@@ -491,7 +495,10 @@ stream_write(PyObject *op, PyObject *data)
     if (check_writable(self, "write", "write") < 0) {
         return NULL;
     }
-    Py_ssize_t length = PyBytes_Check(data) ? PyBytes_GET_SIZE(data) : PyObject_Size(data);
+    HLBytes bytes;
+    Py_ssize_t length = PyBytes_Check(data)             ? PyBytes_GET_SIZE(data)
+                        : hl_borrow_bytes(data, &bytes) ? bytes.size
+                                                        : PyObject_Size(data);
     if (length <= 0) {
         return length < 0 ? NULL : Py_NewRef(Py_None);
     }

@@ -499,7 +499,7 @@ hl_watch_start_socket(HLLoop *loop, int fd, HLSide side, PyObject *object, HLOnR
     bool same = watch != NULL && watch->armed_by == socket_ref;
     bool armed = same && (watch->armed & side_events[side]);
     if (!armed
-        && (hl_loop_check_process(loop) < 0 || (watch = get_watch(loop, fd, false)) == NULL)) {
+        && (hl_loop_check_process(loop) < 0 || (watch = get_watch(loop, fd, true)) == NULL)) {
         return -1;
     }
     *previous = watch->sides[side].object;

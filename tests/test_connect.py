@@ -267,6 +267,91 @@ def test_methods_put_in_place_of_asyncio_s_are_called(name, on, monkeypatch):
     assert same_on_both(scenario)[1]
 
 
+@pytest.mark.parametrize("name", ["__init__", "close", "_real_close"])
+def test_methods_of_sockets_put_in_place_are_called(name, monkeypatch):
+    async def main():
+        server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
+        calls = []
+        original = getattr(socket.socket, name)
+
+        def replaced(self, *args, **keywords):
+            calls.append(name)
+            return original(self, *args, **keywords)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(socket.socket, name, replaced)
+            await attempt(*server.sockets[0].getsockname())
+            await until(lambda: len(calls) >= 2)  # of both ends
+        server.close()
+        await asyncio.sleep(0.001)
+        return calls
+
+    assert same_on_both(on_loop(main)) == ([name] * 2, [])
+
+
+def test_a_subclass_in_place_of_the_socket(monkeypatch):
+    class Mine(socket.socket):
+        pass
+
+    async def main():
+        with listening() as server, monkeypatch.context() as patch:
+            patch.setattr(socket, "socket", Mine)
+            transport, _ = await asyncio.get_running_loop().create_connection(
+                asyncio.Protocol, *server.getsockname()
+            )
+            sock = transport.get_extra_info("socket")._sock
+            transport.abort()
+            await asyncio.sleep(0.001)
+            return type(sock) is Mine, sock.fileno()
+
+    assert same_on_both(on_loop(main)) == ((True, -1), [])
+
+
+def test_a_file_of_the_socket_outlives_the_transport():
+    async def main():
+        with listening() as server:
+            ours = socket.create_connection(server.getsockname())
+            file = ours.makefile("rb", buffering=0)
+            ours.setblocking(False)
+            transport, _ = await asyncio.get_running_loop().create_connection(
+                asyncio.Protocol, sock=ours
+            )
+            transport.close()
+            await asyncio.sleep(0.001)
+            peer, _ = server.accept()
+            peer.send(b"late")
+            open_still = ours.fileno() >= 0, "[closed]" in repr(ours)
+            ours.setblocking(True)
+            read = file.read(4)
+            file.close()
+            peer.close()
+            return open_still, read, ours.fileno()
+
+    assert same_on_both(on_loop(main)) == (((True, True), b"late", -1), [])
+
+
+@pytest.mark.parametrize("how", ["set_result", "set_exception", "cancel", "nothing"])
+@pytest.mark.parametrize("stock", [False, True])
+def test_a_waiter_that_is_done_already(how, stock):
+    async def main():
+        loop = asyncio.get_running_loop()
+        ours, peer = socket.socketpair()
+        ours.setblocking(False)
+        waiter = asyncio.Future() if stock else loop.create_future()
+        transport = loop._make_socket_transport(ours, asyncio.Protocol(), waiter)
+        if how != "nothing":
+            args = {"set_result": (1,), "set_exception": (ValueError(),), "cancel": ()}[how]
+            getattr(waiter, how)(*args)
+        await asyncio.sleep(0.001)
+        state = waiter.cancelled() or repr(waiter.exception()) or waiter.result()
+        transport.abort()
+        peer.close()
+        await asyncio.sleep(0.001)
+        return state
+
+    same_on_both(on_loop(main))
+
+
 def test_the_audit_event_of_a_connection():
     seen = []
     watching = [True]

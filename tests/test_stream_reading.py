@@ -1,5 +1,6 @@
 """Reading from stream transports: protocols of both kinds, pausing, the end, what goes wrong."""
 
+import array
 import asyncio
 import hashlib
 import logging
@@ -246,6 +247,56 @@ def test_get_buffer_returns_something_bad(buffer):
     log, contexts = scripted(BufferedEvents, script, get_buffer=lambda self, hint: buffer)
     assert len(contexts) == 1
     assert contexts[0][1] == ["exception", "message", "protocol", "transport"]
+
+
+def released():
+    view = memoryview(bytearray(9))
+    view.release()
+    return view
+
+
+class Buffer(bytearray):
+    pass
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: bytearray(9),
+        lambda: Buffer(9),
+        lambda: memoryview(bytearray(9)),
+        lambda: memoryview(bytearray(20))[3:9],
+        lambda: memoryview(bytearray(4)).cast("B", (2, 2)),
+        lambda: memoryview(bytearray(8)).cast("I"),
+        lambda: memoryview(bytearray(9)).toreadonly(),
+        lambda: array.array("I", [0, 0]),
+        released,
+        lambda: memoryview(bytearray()),
+    ],
+    ids=range(10),
+)
+def test_buffers_of_every_kind(make):
+    sent = b"0123456789ab"
+
+    async def main():
+        buffer, filled = make(), []
+
+        def take(self, count):
+            filled.append(
+                (count, buffer.tobytes() if hasattr(buffer, "tobytes") else bytes(buffer))
+            )
+
+        protocol = BufferedEvents(get_buffer=lambda self, hint: buffer, buffer_updated=take)
+        protocol.buffer_updated = lambda count: take(protocol, count)
+        transport, peer = await connect(protocol)
+        with peer:
+            peer.send(sent)
+            await until(lambda: sum(n for n, _ in filled) == len(sent) or transport.is_closing())
+            transport.abort()
+            await asyncio.wait_for(protocol.lost, LIMIT)
+        return filled, protocol.log
+
+    same_on_both(on_loop(main))
 
 
 # -- methods that raise ------------------------------------------------------

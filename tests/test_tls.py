@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from asyncio import sslproto
 
+import pytest
 from support import HOTLOOP
 
 INLINE_ATTRIBUTES = 30  # CPython's SHARED_KEYS_MAX_SIZE
@@ -144,3 +145,110 @@ def test_tls_inside_of_tls_has_buffers_of_its_own(run, server_tls, client_tls):
             await asyncio.wait(others)
 
     run(main())
+
+
+class Slicer(asyncio.Protocol):
+    """Passes on what comes in small slices, so that records arrive in parts and many at once."""
+
+    def __init__(self, peer, sizes):
+        self.peer, self.sizes = peer, sizes
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def connection_lost(self, exc):
+        asyncio.get_running_loop().call_soon(self.peer().close)
+
+    def data_received(self, data):
+        while data:
+            size = self.sizes[0]
+            self.sizes.append(self.sizes.pop(0))
+            asyncio.get_running_loop().call_soon(self.peer().write, data[:size])
+            data = data[size:]
+
+
+async def through_slicer(where, sizes):
+    """A server that passes everything on to that address, and back."""
+    loop = asyncio.get_running_loop()
+    connecting = []
+
+    def accept():
+        def near():
+            return first.transport
+
+        first, second = Slicer(lambda: second.transport, list(sizes)), Slicer(near, list(sizes))
+        connecting.append(loop.create_task(loop.create_connection(lambda: second, *where)))
+        made = first.connection_made
+
+        def connection_made(transport):
+            made(transport)
+            transport.pause_reading()
+            connecting[-1].add_done_callback(lambda _: transport.resume_reading())
+
+        first.connection_made = connection_made
+        return first
+
+    return await loop.create_server(accept, "127.0.0.1", 0)
+
+
+@pytest.mark.parametrize("sizes", [[1, 5, 700], [16384, 3], [100_000], [17, 16406, 4096]], ids=str)
+def test_records_in_parts_and_many_at_once(sizes, run, server_tls, client_tls):
+    """What was sent before close_notify comes before the end, whole."""
+    blocks = [b"a", b"b" * 16384, b"c" * 16385, b"d" * 40_000, b"e" * 3 * 16384, b"f"]
+
+    async def serve(reader, writer):
+        assert await reader.readexactly(5) == b"hello"
+        for block in blocks:
+            writer.write(block)
+        writer.close()
+
+    async def main():
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_tls)
+        slicer = await through_slicer(server.sockets[0].getsockname()[:2], sizes)
+        reader, writer = await asyncio.open_connection(
+            *slicer.sockets[0].getsockname()[:2], ssl=client_tls, server_hostname="localhost"
+        )
+        writer.write(b"hello")
+        assert await reader.read() == b"".join(blocks)
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        server.close()
+        slicer.close()
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others)
+        await asyncio.sleep(0.01)
+
+    run(main())
+
+
+def test_the_protocol_gets_a_record_as_it_is(run, server_tls, client_tls):
+    """One call for what came at once, and no call for nothing."""
+    calls = []
+
+    class Server(asyncio.Protocol):
+        def connection_made(self, transport):
+            self.transport = transport
+
+        def data_received(self, data):
+            calls.append((type(data), len(data)))
+            self.transport.write(b"x" * len(data))
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(Server, "127.0.0.1", 0, ssl=server_tls)
+        where = server.sockets[0].getsockname()[:2]
+        reader, writer = await asyncio.open_connection(
+            *where, ssl=client_tls, server_hostname="localhost"
+        )
+        for size in 1, 1000, 16384:
+            writer.write(b"y" * size)
+            assert await reader.readexactly(size) == b"x" * size
+        writer.close()
+        await writer.wait_closed()
+        server.close()
+        await asyncio.sleep(0.01)
+
+    run(main())
+    assert calls[:2] == [(bytes, 1), (bytes, 1000)]
+    assert sum(size for _, size in calls) == 1 + 1000 + 16384 and (bytes, 0) not in calls

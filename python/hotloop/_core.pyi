@@ -133,6 +133,16 @@ class Loop:
     def _start_sendto(self, sock: Any, data: Any, address: Any, /) -> Any: ...
     def _start_accept(self, sock: Any, /) -> Any: ...
     def _start_connect(self, sock: Any, address: Any, /) -> Any: ...
+    def _begin_connection(
+        self,
+        host: Any,
+        port: Any,
+        family: Any,
+        proto: Any,
+        socket_type: Any,
+        steps: tuple[tuple[str, Callable[..., Any]], ...],
+        /,
+    ) -> tuple[socket.socket, Any] | None: ...
     def _make_datagram_transport(
         self,
         sock: socket.socket,

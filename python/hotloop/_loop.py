@@ -22,6 +22,9 @@ from ._sock import SocketCalls
 from ._tls import make_protocol as make_tls_protocol
 from ._transports import SocketTransport
 
+# Before 3.14, asyncio let two transports fight for a socket.
+_TRANSPORTS_ARE_UNIQUE = sys.version_info >= (3, 14)
+
 
 class EventLoop(_core.Loop, Connecting, SocketCalls, asyncio.SelectorEventLoop):
     """An asyncio event loop over libuv."""
@@ -85,7 +88,8 @@ class EventLoop(_core.Loop, Connecting, SocketCalls, asyncio.SelectorEventLoop):
     def _make_socket_transport(
         self, sock, protocol, waiter=None, *, extra=None, server=None, context=None
     ):
-        self._refuse_second_transport(sock)
+        if _TRANSPORTS_ARE_UNIQUE and self._may_have_transport(sock):
+            self._ensure_fd_no_transport(sock)
         return SocketTransport(self, sock, protocol, waiter, extra, server, context)
 
     def _make_ssl_transport(
@@ -102,17 +106,13 @@ class EventLoop(_core.Loop, Connecting, SocketCalls, asyncio.SelectorEventLoop):
         context=None,
         **timeouts,
     ):
-        self._refuse_second_transport(rawsock)
+        if _TRANSPORTS_ARE_UNIQUE and self._may_have_transport(rawsock):
+            self._ensure_fd_no_transport(rawsock)
         tls = make_tls_protocol(
             self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
         )
         SocketTransport(self, rawsock, tls, None, extra, server, context)
         return tls._app_transport
-
-    def _refuse_second_transport(self, sock):
-        # Before 3.14, asyncio let them fight for it.
-        if sys.version_info >= (3, 14) and self._may_have_transport(sock):
-            self._ensure_fd_no_transport(sock)
 
     def _start_serving(
         self, protocol_factory, sock, sslcontext=None, server=None, backlog=100, *rest, **more

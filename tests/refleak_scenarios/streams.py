@@ -229,6 +229,51 @@ async def connections_that_fail(env):
 
 
 @scenario
+async def connections_that_are_not_plain(env):
+    """What src/connect.c and src/socket.c decline, and what becomes of it."""
+    loop = env.loop
+    server = await loop.create_server(lambda: Peer(env), "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    await fails(loop.create_connection(asyncio.Protocol, host, 70_000), OverflowError)
+    await fails(
+        loop.create_connection(asyncio.Protocol, host, port, family=socket.AF_INET6), OSError
+    )
+    for options in {"proto": socket.IPPROTO_TCP}, {"family": socket.AF_INET}, {"interleave": 1}:
+        transport, _ = await loop.create_connection(asyncio.Protocol, host, port, **options)
+        transport.abort()
+    original = socket.socket.close
+    socket.socket.close = lambda self: original(self)
+    try:
+        transport, _ = await loop.create_connection(asyncio.Protocol, host, str(port))
+        file = transport.get_extra_info("socket")._sock.makefile("rb")
+        transport.abort()
+        await asyncio.sleep(0.002)
+        file.close()
+    finally:
+        socket.socket.close = original
+    server.close()
+    await asyncio.sleep(0.002)
+
+
+@scenario
+async def waiters_that_are_done(env):
+    for end in "set_result", "set_exception", "cancel", "nothing":
+        ours, peer = socket.socketpair()
+        ours.setblocking(False)
+        waiter = env.loop.create_future()
+        transport = env.loop._make_socket_transport(ours, asyncio.Protocol(), waiter)
+        args = {"set_result": (1,), "set_exception": (Failure(),)}.get(end, ())
+        if end != "nothing":
+            getattr(waiter, end)(*args)
+        await asyncio.sleep(0)
+        with contextlib.suppress(Failure, asyncio.CancelledError):
+            await waiter
+        transport.abort()
+        peer.close()
+        await asyncio.sleep(0)
+
+
+@scenario
 async def numbers_used_again(env):
     """A watch is kept for the next socket by that number, be it a transport's or not."""
     for _ in range(2):
