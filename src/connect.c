@@ -95,7 +95,7 @@ make_socket(HLState *st, int family)
                          ? NULL
                          : PyObject_CallMethodOneArg(sock, st->name.setblocking, Py_False);
     if (sock != NULL && done == NULL) {
-        hl_socket_close_quietly(loop->st, sock);
+        hl_socket_close_quietly(st, sock);
         Py_CLEAR(sock);
     }
     Py_XDECREF(done);

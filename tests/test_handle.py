@@ -6,6 +6,7 @@ import functools
 import sys
 import weakref
 
+import hotloop
 import pytest
 from support import (
     ASYNCIO,
@@ -18,8 +19,6 @@ from support import (
     same_on_both,
     turns,
 )
-
-import hotloop
 
 
 def function(*args):
