@@ -4,6 +4,8 @@
    what came.  But after a read that was full the next goes straight into such an object, as that
    most likely will be full too, and memory that need not shrink is used again.
 
+   MSG_DONTWAIT, as a process that shares the socket may have made it blocking.
+
    The protocol is called in the context that was current when the transport was made or reading
    was resumed, as asyncio's reader handles are. */
 
@@ -52,7 +54,7 @@ receive_full(HLStream *self)
     if (data == NULL) {
         return NULL;
     }
-    ssize_t n = recv(hl_stream_fd(self), PyBytes_AS_STRING(data), HL_READ_MAX, 0);
+    ssize_t n = recv(hl_stream_fd(self), PyBytes_AS_STRING(data), HL_READ_MAX, MSG_DONTWAIT);
     if (n == HL_READ_MAX) {
         return data;
     }
@@ -76,7 +78,7 @@ receive(HLStream *self)
     if (buffer == NULL) {
         return NULL;
     }
-    ssize_t n = recv(hl_stream_fd(self), buffer, HL_READ_MAX, 0);
+    ssize_t n = recv(hl_stream_fd(self), buffer, HL_READ_MAX, MSG_DONTWAIT);
     self->reads_are_full = n == HL_READ_MAX;
     return n < 0 ? NULL : hl_spare_fill(&self->loop->spare, buffer, n);
 }
@@ -138,7 +140,7 @@ receive_into(HLStream *self, PyObject *buffer)
     Py_buffer view;
     HLBytes bytes;
     if (hl_borrow_bytes(buffer, &bytes) && !bytes.readonly) {
-        return recv(hl_stream_fd(self), bytes.data, (size_t)bytes.size, 0);
+        return recv(hl_stream_fd(self), bytes.data, (size_t)bytes.size, MSG_DONTWAIT);
     }
     if (PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE) < 0) {
         PyErr_Format(PyExc_TypeError, /* as socket.recv_into() says it */
@@ -146,7 +148,7 @@ receive_into(HLStream *self, PyObject *buffer)
                      buffer == Py_None ? "None" : Py_TYPE(buffer)->tp_name);
         return -1;
     }
-    ssize_t n = recv(hl_stream_fd(self), view.buf, (size_t)view.len, 0);
+    ssize_t n = recv(hl_stream_fd(self), view.buf, (size_t)view.len, MSG_DONTWAIT);
     int error = errno;
     PyBuffer_Release(&view);
     errno = error;

@@ -12,6 +12,8 @@
 #include "stream.h"
 
 #define HL_FLUSH_SIZE (64 * 1024) /* queued data that is sent at once */
+/* Not blocking whatever the mode: it is the open file's, which other processes may share. */
+#define HL_SEND_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL)
 #define HL_DROPPED_WRITES 5 /* asyncio's LOG_THRESHOLD_FOR_CONNLOST_WRITES */
 
 /* ---- Sending ---- */
@@ -37,7 +39,7 @@ send_once(HLStream *self, size_t *offered)
         *offered = queue->size;
         return send(hl_stream_fd(self),
                     PyBytes_AS_STRING(queue->chunks[queue->first]) + queue->offset, queue->size,
-                    MSG_NOSIGNAL);
+                    HL_SEND_FLAGS);
     }
     struct iovec iovecs[HL_IOVECS];
     struct msghdr message = {.msg_iov = iovecs};
@@ -47,7 +49,7 @@ send_once(HLStream *self, size_t *offered)
     for (int i = 0; i < count; i++) {
         *offered += iovecs[i].iov_len;
     }
-    return sendmsg(hl_stream_fd(self), &message, MSG_NOSIGNAL);
+    return sendmsg(hl_stream_fd(self), &message, HL_SEND_FLAGS);
 }
 
 /* Send until the queue is empty or the kernel takes no more.  -1 with an OSError set. */
@@ -410,7 +412,7 @@ drop_write(HLStream *self)
 static PyObject *
 send_directly(HLStream *self, const char *data, Py_ssize_t length)
 {
-    ssize_t sent = send(hl_stream_fd(self), data, (size_t)length, MSG_NOSIGNAL);
+    ssize_t sent = send(hl_stream_fd(self), data, (size_t)length, HL_SEND_FLAGS);
     if (sent < 0 && !would_block()) {
         PyErr_SetFromErrno(PyExc_OSError);
         return sending_failed(self) < 0 ? NULL : PyBytes_FromStringAndSize(NULL, 0);

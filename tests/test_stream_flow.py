@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 import sys
 
+import hotloop
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -330,3 +332,29 @@ def test_random_programs_have_the_events_of_asyncio(steps, end):
 @given(st.lists(STEPS, max_size=25), ENDS)
 def test_random_programs_without_a_break_lose_nothing(steps, end):
     run_program(HOTLOOP, steps, end, 0)
+
+
+# -- who else has the socket -------------------------------------------------
+
+
+def test_a_socket_that_another_process_made_blocking_blocks_nobody():
+    """The mode is the open file's; asyncio would stand still here."""
+
+    async def main():
+        protocol = Events()
+        transport, peer = await connect(protocol)
+        peer.setblocking(False)
+        os.set_blocking(transport.get_extra_info("socket").fileno(), True)
+        transport.write(bytes(1 << 22))
+        transport.write(b"more")
+        assert transport.get_write_buffer_size() > 0
+        received = 0
+        while received < (1 << 22) + 4:
+            received += len(await asyncio.get_running_loop().sock_recv(peer, 1 << 20))
+        peer.send(b"answer")
+        await until(lambda: protocol.data == b"answer")
+        transport.close()
+        await protocol.lost
+        peer.close()
+
+    hotloop.run(asyncio.wait_for(main(), 20 * PATIENCE))
