@@ -12,31 +12,32 @@
 #define HL_SPARE_MIN 480        /* below, CPython's own allocator is as fast */
 #define HL_SPARE_MAX (256 * 1024) /* HL_READ_MAX */
 
-/* A bytes object with that content, made from *spare if that is of a fitting size. */
-static inline PyObject *
-hl_spare_fill(PyObject **spare, const char *data, Py_ssize_t size)
-{
-    PyObject *bytes = *spare;
-    if (bytes == NULL || size < HL_SPARE_MIN || PyBytes_GET_SIZE(bytes) < size
-        || PyBytes_GET_SIZE(bytes) > 2 * size) {
-        return PyBytes_FromStringAndSize(data, size);
-    }
-    *spare = NULL;
-    hl_truncate_bytes(bytes, size);
-    memcpy(PyBytes_AS_STRING(bytes), data, (size_t)size);
-    return bytes;
-}
-
-/* A bytes object of that size with any content, to be filled before anybody sees it. */
+/* A bytes object of that size, *spare if it fits, with any content: to be filled before anybody
+   sees it. */
 static inline PyObject *
 hl_spare_take(PyObject **spare, Py_ssize_t size)
 {
     PyObject *bytes = *spare;
-    if (bytes == NULL || PyBytes_GET_SIZE(bytes) != size) {
+    if (bytes == NULL || size < HL_SPARE_MIN || PyBytes_GET_SIZE(bytes) < size
+        || PyBytes_GET_SIZE(bytes) > 2 * size) {
         return PyBytes_FromStringAndSize(NULL, size);
     }
     *spare = NULL;
     hl_truncate_bytes(bytes, size);
+    return bytes;
+}
+
+/* A bytes object with that content. */
+static inline PyObject *
+hl_spare_fill(PyObject **spare, const char *data, Py_ssize_t size)
+{
+    if (size < HL_SPARE_MIN) {
+        return PyBytes_FromStringAndSize(data, size); /* one of those that CPython keeps, maybe */
+    }
+    PyObject *bytes = hl_spare_take(spare, size);
+    if (bytes != NULL) {
+        memcpy(PyBytes_AS_STRING(bytes), data, (size_t)size);
+    }
     return bytes;
 }
 

@@ -45,9 +45,9 @@ struct HLStream {
     Py_ssize_t conn_lost; /* 0, or 1 + how many writes were dropped */
     int fd;
     bool closing, paused, eof;
-    bool own_context;    /* context was given: every callback of the protocol runs in it (3.15) */
-    bool reads_are_full; /* the last one was: what comes does not fit into one */
-    bool buffered;       /* protocol is an asyncio.BufferedProtocol */
+    bool own_context; /* context was given: every callback of the protocol runs in it (3.15) */
+    bool reads_much;  /* the last read did: see streamread.c */
+    bool buffered;    /* protocol is an asyncio.BufferedProtocol */
     bool protocol_connected, protocol_paused;
     bool unflushed; /* in the loop's list, which owns a reference */
 };

@@ -1,8 +1,8 @@
 /* Reading from a stream: one recv() for each time the descriptor is ready, and one call of the
    protocol.  Reads go through a buffer that all transports of the loop share: a bytes object made
    for as much as may come is fresh memory of the kernel's each time, which costs more than to copy
-   what came.  But after a read that was full the next goes straight into such an object, as that
-   most likely will be full too, and memory that need not shrink is used again.
+   what came.  But after a read of much the next first asks how much there is, for an object of just
+   that size: a system call is cheaper than the copy.
 
    MSG_DONTWAIT, as a process that shares the socket may have made it blocking.
 
@@ -10,6 +10,9 @@
    was resumed, as asyncio's reader handles are. */
 
 #include "stream.h"
+#include <sys/ioctl.h>
+
+#define HL_READ_MUCH (32 * 1024) /* from here on a copy costs more than to ask */
 
 /* ---- What came ---- */
 
@@ -46,20 +49,27 @@ read_failed(HLStream *self)
 
 /* ---- asyncio.Protocol ---- */
 
+/* All there is, straight into an object of just that size.  NULL as receive(), or without either if
+   there is little. */
 static PyObject *
-receive_full(HLStream *self)
+receive_much(HLStream *self)
 {
+    int there = 0;
+    if (ioctl(hl_stream_fd(self), FIONREAD, &there) < 0 || there < HL_READ_MUCH) {
+        self->reads_much = false;
+        return NULL;
+    }
     PyObject **spare = &self->loop->spare;
-    PyObject *data = hl_spare_take(spare, HL_READ_MAX);
+    Py_ssize_t size = there < HL_READ_MAX ? there : HL_READ_MAX;
+    PyObject *data = hl_spare_take(spare, size);
     if (data == NULL) {
         return NULL;
     }
-    ssize_t n = recv(hl_stream_fd(self), PyBytes_AS_STRING(data), HL_READ_MAX, MSG_DONTWAIT);
-    if (n == HL_READ_MAX) {
+    ssize_t n = recv(hl_stream_fd(self), PyBytes_AS_STRING(data), (size_t)size, MSG_DONTWAIT);
+    if (n == size) {
         return data;
     }
     int error = errno;
-    self->reads_are_full = false;
     PyObject *part = n < 0 ? NULL : PyBytes_FromStringAndSize(PyBytes_AS_STRING(data), n);
     hl_spare_release(spare, data);
     errno = error;
@@ -71,15 +81,18 @@ receive_full(HLStream *self)
 static PyObject *
 receive(HLStream *self)
 {
-    if (self->reads_are_full) {
-        return receive_full(self);
+    if (self->reads_much) {
+        PyObject *data = receive_much(self);
+        if (data != NULL || self->reads_much) {
+            return data;
+        }
     }
     char *buffer = hl_loop_read_buffer(self->loop, HL_READ_MAX);
     if (buffer == NULL) {
         return NULL;
     }
     ssize_t n = recv(hl_stream_fd(self), buffer, HL_READ_MAX, MSG_DONTWAIT);
-    self->reads_are_full = n == HL_READ_MAX;
+    self->reads_much = n >= HL_READ_MUCH;
     return n < 0 ? NULL : hl_spare_fill(&self->loop->spare, buffer, n);
 }
 
