@@ -467,10 +467,9 @@ close_socket(HLDatagramTransport *t)
     PyObject *sock = t->sock;
     PyObject *raised = hl_take_exception();
     t->sock = NULL;
-    PyObject *closed = PyObject_CallMethodNoArgs(sock, t->st->name.close);
-    Py_XDECREF(closed);
+    int rc = hl_socket_close(t->st, sock);
     Py_DECREF(sock);
-    if (closed == NULL) {
+    if (rc < 0) {
         Py_XDECREF(raised);
         return;
     }

@@ -400,12 +400,9 @@ datagram_tp_finalize(PyObject *self)
     }
     hl_datagram_unwatch(self);
     PyObject *sock = Py_XNewRef(t->sock);
-    PyObject *closed = sock != NULL ? PyObject_CallMethodNoArgs(sock, t->st->name.close)
-                                    : Py_NewRef(Py_None);
-    if (closed == NULL) {
+    if (sock != NULL && hl_socket_close(t->st, sock) < 0) {
         PyErr_WriteUnraisable(self);
     }
-    Py_XDECREF(closed);
     Py_XDECREF(sock);
     hl_give_exception(pending);
 }
