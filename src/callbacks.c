@@ -67,7 +67,7 @@ future_call_soon(PyObject *self, PyObject *callback, PyObject *context)
         return call_soon_by_name(self, callback, context);
     }
     if (context == Py_None) {
-        return hl_ready_push(&loop->ready, callback, self, HL_RUN_DONE);
+        return hl_ready_push(&loop->ready, callback, self, HL_RUN_CALLBACK);
     }
     PyObject *handle = hl_handle_new(loop, callback, &self, 1, context);
     if (handle == NULL) {

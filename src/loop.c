@@ -220,7 +220,7 @@ loop_set_task_factory(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
 static int
 show_done_callback(HLLoop *loop, HLEntry *entry)
 {
-    if (hl_entry_kind(entry) != HL_RUN_DONE) {
+    if (hl_entry_kind(entry) != HL_RUN_CALLBACK) {
         return 0;
     }
     PyObject *callback = hl_entry_object(entry), *future = entry->arg;

@@ -11,12 +11,12 @@
 typedef struct HLLoop HLLoop;
 
 typedef enum {
-    HL_RUN_HANDLE = 0,  /* a Handle or TimerHandle of ours */
-    HL_STEP_TASK = 1,   /* a Task of ours, to be stepped */
-    HL_WAKE_TASK = 2,   /* a Task of ours; the argument is the future it waited for */
-    HL_RUN_FOREIGN = 3, /* a stock asyncio.Handle */
-    HL_RUN_IO = 4,      /* an object of the core whose descriptor is ready */
-    HL_RUN_DONE = 5,    /* a callback, in an empty context, with its one argument */
+    HL_RUN_HANDLE = 0,   /* a Handle or TimerHandle of ours */
+    HL_STEP_TASK = 1,    /* a Task of ours, to be stepped */
+    HL_WAKE_TASK = 2,    /* a Task of ours; the argument is the future it waited for */
+    HL_RUN_FOREIGN = 3,  /* a stock asyncio.Handle */
+    HL_RUN_IO = 4,       /* an object of the core whose descriptor is ready */
+    HL_RUN_CALLBACK = 5, /* a callback, in an empty context, with its one argument */
 } HLEntryKind;
 
 /* What an HL_RUN_IO entry calls.  -1 only with an exception that has to leave the loop. */

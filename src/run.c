@@ -42,7 +42,7 @@ dispatch(HLLoop *loop, const HLEntry *entry)
     case HL_RUN_FOREIGN:
         hl_context_leave(loop);
         return hl_loop_set_current_task(loop, NULL) < 0 ? -1 : run_foreign(loop, object);
-    case HL_RUN_DONE:
+    case HL_RUN_CALLBACK:
         return hl_loop_set_current_task(loop, NULL) < 0
                    ? -1
                    : hl_handle_run_done(loop, object, entry->arg);

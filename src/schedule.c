@@ -164,7 +164,7 @@ hl_loop_schedule(HLLoop *loop, PyObject *callback, PyObject *const *args, Py_ssi
             return -1;
         }
         if (captured == NULL) {
-            return hl_ready_push(&loop->ready, callback, args[0], HL_RUN_DONE);
+            return hl_ready_push(&loop->ready, callback, args[0], HL_RUN_CALLBACK);
         }
         context = captured;
     }
