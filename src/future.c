@@ -566,12 +566,9 @@ hl_future_keep(PyObject *self, HLFreeList *list, void (*clear_payload)(PyObject 
     return true;
 }
 
-static void
-future_free(PyObject *self)
+void
+hl_future_destroy(PyObject *self, PyObject *stock, void (*let_go)(PyObject *))
 {
-    if (hl_future_keep(self, &hl_future(self)->st->free_futures, hl_future_clear_payload)) {
-        return;
-    }
     PyObject_GC_Track(self);
     if (PyObject_CallFinalizerFromDealloc(self) < 0) {
         return;
@@ -579,14 +576,22 @@ future_free(PyObject *self)
 #if PY_VERSION_HEX < 0x030C0000
     PyTypeObject *type = Py_TYPE(self);
 #endif
-    HLState *st = hl_future(self)->st;
     PyObject_GC_UnTrack(self);
-    hl_future_clear_payload(self);
+    let_go(self);
     PyObject_GC_Track(self);
-    ((PyTypeObject *)st->StockFuture)->tp_dealloc(self);
+    ((PyTypeObject *)stock)->tp_dealloc(self);
 #if PY_VERSION_HEX < 0x030C0000
     Py_DECREF(type); /* the static base type of 3.11 leaves that to its subtypes */
 #endif
+}
+
+static void
+future_free(PyObject *self)
+{
+    HLState *st = hl_future(self)->st;
+    if (!hl_future_keep(self, &st->free_futures, hl_future_clear_payload)) {
+        hl_future_destroy(self, st->StockFuture, hl_future_clear_payload);
+    }
 }
 
 /* Futures can be chained by the hundred thousand, as each other's results. */

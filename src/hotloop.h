@@ -363,6 +363,9 @@ void hl_future_finalize(PyObject *self);
    there is something about it that only the stock type's dealloc can undo; the garbage
    collector's mark "finalized" is one, since it never comes off. */
 bool hl_future_keep(PyObject *self, HLFreeList *list, void (*clear_payload)(PyObject *));
+/* In dealloc, of what was not kept: finalize it, have let_go() drop what it holds, and free it as
+   the type stock does. */
+void hl_future_destroy(PyObject *self, PyObject *stock, void (*let_go)(PyObject *));
 PyObject *hl_future_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs);
 PyObject *hl_future_repr(PyObject *self);
 int hl_future_setup(PyObject *module, HLState *st);

@@ -456,27 +456,19 @@ task_finalize(PyObject *self)
 }
 
 static void
-task_free(PyObject *self)
+task_let_go(PyObject *self)
 {
-    if (hl_future_keep(self, &hl_future(self)->st->free_tasks, task_clear_payload)) {
-        return;
-    }
-    PyObject_GC_Track(self);
-    if (PyObject_CallFinalizerFromDealloc(self) < 0) {
-        return;
-    }
-#if PY_VERSION_HEX < 0x030C0000
-    PyTypeObject *type = Py_TYPE(self);
-#endif
-    HLState *st = hl_future(self)->st;
-    PyObject_GC_UnTrack(self);
     hl_task_unregister(self);
     task_clear_payload(self);
-    PyObject_GC_Track(self);
-    ((PyTypeObject *)st->StockTask)->tp_dealloc(self);
-#if PY_VERSION_HEX < 0x030C0000
-    Py_DECREF(type); /* the static base type of 3.11 leaves that to its subtypes */
-#endif
+}
+
+static void
+task_free(PyObject *self)
+{
+    HLState *st = hl_future(self)->st;
+    if (!hl_future_keep(self, &st->free_tasks, task_clear_payload)) {
+        hl_future_destroy(self, st->StockTask, task_let_go);
+    }
 }
 
 static void

@@ -6,6 +6,7 @@ over it hears of a signal only through the wake-up descriptor.
 
 import signal
 import subprocess
+import textwrap
 import time
 
 import pytest
@@ -39,28 +40,49 @@ def interrupt(impl, source, *, signals=1, ready="READY"):
             child.communicate()
 
 
+def interruptible(statement, before="", after=""):
+    """A program that runs one statement until Ctrl-C, and says that it came."""
+    lines = textwrap.dedent(statement).strip()
+    return "\n".join(
+        [
+            textwrap.dedent(before),
+            "try:",
+            textwrap.indent(lines, "    "),
+            "except KeyboardInterrupt:",
+            '    print("interrupted", flush=True)',
+            textwrap.dedent(after),
+        ]
+    )
+
+
+def in_run(body, before=""):
+    """A program with that body of main(), under asyncio.run()."""
+    main = "async def main():\n" + textwrap.indent(textwrap.dedent(body).strip(), "    ")
+    return interruptible("run(main())", before=textwrap.dedent(before) + main)
+
+
+def in_run_forever(prepare, after="loop.close()"):
+    """A program with a loop that was prepared, under run_forever()."""
+    before = "loop = new_event_loop()\n" + textwrap.dedent(prepare)
+    return interruptible("loop.run_forever()", before=before, after=after)
+
+
+IDLE = """
+print("READY")
+await asyncio.sleep(60)
+"""
+
 SITUATIONS = {
-    "idle in run": """
-        async def main():
-            print("READY")
-            await asyncio.sleep(60)
-
-        try:
-            run(main())
-        except KeyboardInterrupt:
-            print("interrupted")
-        """,
-    "idle in run without a timer": """
-        async def main():
-            print("READY")
-            await asyncio.get_running_loop().create_future()
-
-        try:
-            run(main())
-        except KeyboardInterrupt:
-            print("interrupted")
-        """,
-    "idle in run_until_complete": """
+    "idle in run": in_run(IDLE),
+    "idle in run without a timer": in_run(
+        """
+        print("READY")
+        await asyncio.get_running_loop().create_future()
+        """
+    ),
+    "idle in run_until_complete": interruptible(
+        "loop.run_until_complete(task)",
+        before="""
         loop = new_event_loop()
 
         async def main():
@@ -68,10 +90,8 @@ SITUATIONS = {
             await asyncio.sleep(60)
 
         task = loop.create_task(main())
-        try:
-            loop.run_until_complete(task)
-        except KeyboardInterrupt:
-            print("interrupted")
+        """,
+        after="""
         task.cancel()
         try:
             loop.run_until_complete(task)
@@ -79,155 +99,102 @@ SITUATIONS = {
             pass
         loop.close()
         """,
-    "idle in run_forever": """
-        loop = new_event_loop()
-        loop.call_soon(print, "READY")
-        try:
-            loop.run_forever()
-        except KeyboardInterrupt:
-            print("interrupted")
-        loop.close()
-        """,
-    "idle in run_forever with a watched descriptor": """
+    ),
+    "idle in run_forever": in_run_forever('loop.call_soon(print, "READY")'),
+    "idle in run_forever with a watched descriptor": in_run_forever(
+        """
         import socket
-        loop = new_event_loop()
         left, right = socket.socketpair()
         loop.add_reader(left, print)
         loop.call_soon(print, "READY")
-        try:
-            loop.run_forever()
-        except KeyboardInterrupt:
-            print("interrupted")
-        loop.close()
-        """,
-    "a task that always yields": """
-        async def main():
-            print("READY")
-            while True:
-                await asyncio.sleep(0)
-
-        try:
-            run(main())
-        except KeyboardInterrupt:
-            print("interrupted")
-        """,
-    "a callback that reschedules itself": """
-        loop = new_event_loop()
-
+        """
+    ),
+    "a task that always yields": in_run(
+        """
+        print("READY")
+        while True:
+            await asyncio.sleep(0)
+        """
+    ),
+    "a callback that reschedules itself": in_run_forever(
+        """
         def again():
             loop.call_soon(again)
 
         again()
         loop.call_soon(print, "READY")
-        try:
-            loop.run_forever()
-        except KeyboardInterrupt:
-            print("interrupted")
-        loop.close()
-        """,
-    "a callback that never ends": """
-        loop = new_event_loop()
-
+        """
+    ),
+    "a callback that never ends": in_run_forever(
+        """
         def endless():
             print("READY")
             while True:
                 pass
 
         loop.call_soon(endless)
-        try:
-            loop.run_forever()
-        except KeyboardInterrupt:
-            print("interrupted")
-        loop.close()
-        """,
-    "a callback that sleeps": """
+        """
+    ),
+    "a callback that sleeps": in_run_forever(
+        """
         import time
-        loop = new_event_loop()
         loop.call_soon(lambda: (print("READY"), time.sleep(60)))
-        try:
-            loop.run_forever()
-        except KeyboardInterrupt:
-            print("interrupted")
-        loop.close()
-        """,
-    "a timer that sleeps": """
+        """
+    ),
+    "a timer that sleeps": in_run_forever(
+        """
         import time
-        loop = new_event_loop()
         loop.call_later(0.01, lambda: (print("READY"), time.sleep(60)))
-        try:
-            loop.run_forever()
-        except KeyboardInterrupt:
-            print("interrupted")
-        loop.close()
-        """,
-    "a task that computes": """
+        """
+    ),
+    "a task that computes": interruptible(
+        "loop.run_until_complete(main())",
+        before="""
         async def main():
             print("READY")
             while True:
                 sum(range(1000))
 
         loop = new_event_loop()
-        try:
-            loop.run_until_complete(main())
-        except KeyboardInterrupt:
-            print("interrupted")
-        loop.close()
         """,
-    "waiting for a thread": """
+        after="loop.close()",
+    ),
+    "waiting for a thread": in_run(
+        """
         import time
-
-        async def main():
-            print("READY")
-            await asyncio.to_thread(time.sleep, 0.5)
-            await asyncio.sleep(60)
-
-        try:
-            run(main())
-        except KeyboardInterrupt:
-            print("interrupted")
-        """,
-    "a second loop after the first": """
+        print("READY")
+        await asyncio.to_thread(time.sleep, 0.5)
+        await asyncio.sleep(60)
+        """
+    ),
+    "a second loop after the first": in_run(
+        IDLE,
+        before="""
         run(asyncio.sleep(0))
         loop = new_event_loop()
         loop.call_soon(loop.stop)
         loop.run_forever()
         loop.close()
-
-        async def main():
-            print("READY")
-            await asyncio.sleep(60)
-
-        try:
-            run(main())
-        except KeyboardInterrupt:
-            print("interrupted")
         """,
-    "a server": """
-        async def main():
-            server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
-            print("READY")
-            await server.serve_forever()
-
+    ),
+    "a server": in_run(
+        """
+        server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+        print("READY")
+        await server.serve_forever()
+        """
+    ),
+    "waiting for a process": in_run(
+        """
+        process = await asyncio.create_subprocess_exec("sleep", "60")
+        print("READY")
         try:
-            run(main())
-        except KeyboardInterrupt:
-            print("interrupted")
-        """,
-    "waiting for a process": """
-        async def main():
-            process = await asyncio.create_subprocess_exec("sleep", "60")
-            print("READY")
-            try:
-                await process.wait()
-            finally:
-                process.kill()
-                await process.wait()
-
-        try:
-            run(main())
-        except KeyboardInterrupt:
-            print("interrupted")
-        """,
+            await process.wait()
+        finally:
+            process.kill()
+            await process.wait()
+        """
+    ),
     "a Runner": """
         async def main():
             print("READY")
@@ -254,7 +221,8 @@ BLOCKING_CALLS = {
     "result of a thread": "asyncio.run_coroutine_threadsafe(asyncio.sleep(60), other()).result(60)",
 }
 for _name, _call in BLOCKING_CALLS.items():
-    SITUATIONS[f"a callback that blocks: {_name}"] = f"""
+    SITUATIONS[f"a callback that blocks: {_name}"] = in_run_forever(
+        f"""
         import os, queue, select, socket, subprocess, threading, time
 
         def sleeper():
@@ -271,67 +239,50 @@ for _name, _call in BLOCKING_CALLS.items():
             print("READY")
             {_call}
 
-        loop = new_event_loop()
         loop.call_soon(block)
-        try:
-            loop.run_forever()
-        except KeyboardInterrupt:
-            print("interrupted", flush=True)
-        os._exit(0)
-        """
+        """,
+        after="os._exit(0)",
+    )
+
+
+def assert_interrupted(impl, source, expected="interrupted\n", **kwargs):
+    """The program says what is expected and nothing else, and ends in good order and at once."""
+    output, errors, seconds, status = interrupt(impl, source, **kwargs)
+    if impl.name == "asyncio" and "Cannot close a running event loop" in errors:
+        pytest.skip("asyncio was interrupted where run_forever() ends")
+    assert (output, errors, status) == (expected, "", 0)
+    assert seconds < PROMPT
 
 
 @pytest.mark.parametrize("source", SITUATIONS.values(), ids=SITUATIONS)
 def test_ctrl_c_ends_the_program_at_once(impl, source):
-    output, errors, seconds, status = interrupt(impl, source)
-    if impl.name == "asyncio" and "Cannot close a running event loop" in errors:
-        pytest.skip("asyncio was interrupted where run_forever() ends")
-    assert (output, errors, status) == ("interrupted\n", "", 0)
-    assert seconds < PROMPT
+    assert_interrupted(impl, source)
 
 
 def test_an_uncaught_ctrl_c_ends_the_process_as_python_does(impl):
-    output, errors, _, status = interrupt(
-        impl,
-        """
-        async def main():
-            print("READY")
-            await asyncio.sleep(60)
-
-        run(main())
-        """,
-    )
-    assert status == -signal.SIGINT
+    source = "async def main():\n" + textwrap.indent(IDLE, "    ") + "\nrun(main())"
+    output, errors, _, status = interrupt(impl, source)
+    assert (output, status) == ("", -signal.SIGINT)
     assert errors.rstrip().endswith("KeyboardInterrupt")
 
 
 def test_ctrl_c_under_a_runner_cancels_the_main_task_first(impl):
-    output, errors, seconds, status = interrupt(
-        impl,
+    source = in_run(
         """
-        async def main():
-            print("READY")
-            try:
-                await asyncio.sleep(60)
-            except asyncio.CancelledError:
-                await asyncio.sleep(0.01)
-                print("cleaned up")
-                raise
-
+        print("READY")
         try:
-            run(main())
-        except KeyboardInterrupt:
-            print("interrupted")
-        """,
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.01)
+            print("cleaned up")
+            raise
+        """
     )
-    assert (output, errors, status) == ("cleaned up\ninterrupted\n", "", 0)
-    assert seconds < PROMPT
+    assert_interrupted(impl, source, "cleaned up\ninterrupted\n")
 
 
 def test_a_second_ctrl_c_interrupts_a_task_that_refuses(impl):
-    output, errors, seconds, status = interrupt(
-        impl,
-        """
+    source = """
         async def main():
             print("READY")
             while True:
@@ -347,39 +298,33 @@ def test_a_second_ctrl_c_interrupts_a_task_that_refuses(impl):
                 print("interrupted")
             import os
             os._exit(0)
-        """,
-        signals=2,
-    )
-    assert (output, errors, status) == ("refused\ninterrupted\n", "", 0)
-    assert seconds < PROMPT
+        """
+    assert_interrupted(impl, source, "refused\ninterrupted\n", signals=2)
 
 
 def test_a_loop_in_another_thread_leaves_ctrl_c_to_the_main_thread(impl):
-    output, errors, seconds, status = interrupt(
-        impl,
-        """
+    source = interruptible(
+        "threading.Event().wait(60)",
+        before="""
         import threading
         loop = new_event_loop()
         thread = threading.Thread(target=loop.run_forever)
         thread.start()
         print("READY")
-        try:
-            threading.Event().wait(60)
-        except KeyboardInterrupt:
-            print("interrupted")
+        """,
+        after="""
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
         """,
     )
-    assert (output, errors, status) == ("interrupted\n", "", 0)
-    assert seconds < PROMPT
+    assert_interrupted(impl, source)
 
 
 def test_loops_in_both_threads_and_ctrl_c(impl):
-    output, errors, seconds, status = interrupt(
-        impl,
-        """
+    source = interruptible(
+        "run(main())",
+        before="""
         import threading
         other = new_event_loop()
         thread = threading.Thread(target=other.run_forever)
@@ -388,32 +333,22 @@ def test_loops_in_both_threads_and_ctrl_c(impl):
         async def main():
             print("READY")
             await asyncio.sleep(60)
-
-        try:
-            run(main())
-        except KeyboardInterrupt:
-            print("interrupted")
+        """,
+        after="""
         other.call_soon_threadsafe(other.stop)
         thread.join()
         other.close()
         """,
     )
-    assert (output, errors, status) == ("interrupted\n", "", 0)
-    assert seconds < PROMPT
+    assert_interrupted(impl, source)
 
 
 def test_the_loop_works_on_after_ctrl_c(impl):
-    output, errors, _, status = interrupt(
-        impl,
-        """
-        loop = new_event_loop()
-        loop.call_soon(print, "READY")
-        try:
-            loop.run_forever()
-        except KeyboardInterrupt:
-            pass
+    source = in_run_forever(
+        'loop.call_soon(print, "READY")',
+        after="""
         print(loop.run_until_complete(asyncio.sleep(0.01, "works")))
         loop.close()
         """,
     )
-    assert (output, errors, status) == ("works\n", "", 0)
+    assert_interrupted(impl, source, "interrupted\nworks\n")
