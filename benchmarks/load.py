@@ -140,6 +140,8 @@ def native_server(mode: str, transport: str) -> Iterator[tuple[str, int]]:
         )
         with process:  # closes its standard input, at which it ends
             yield f"{transport}:{process.stdout.readline().strip()}", process.pid
+        if process.returncode != 0:
+            raise RuntimeError(f"the server in C ended with {process.returncode}")
 
 
 def measure_limit(load: Load, transport: str, seconds: float) -> Metrics:

@@ -4,10 +4,12 @@ import asyncio
 import json
 import os
 import resource
+import socket
 import subprocess
 import time
 
 import pytest
+from support import PATIENCE
 
 from benchmarks import echo, http, load, memory, native, tls
 from benchmarks.load import Load
@@ -293,3 +295,18 @@ def test_the_server_in_c(mode, transport):
     metrics = load.measure_limit(Load(mode, 5), transport, 0.05)
     assert 0 < metrics["us"] and 0 < metrics["cpu_us"]
     assert metrics["rss_kib"] > 0 or not os.path.exists("/proc")
+
+
+@needs_server
+def test_the_server_in_c_outlives_clients_that_do_not_wait_for_their_answer():
+    with load.native_server("echo", "unix") as (where, _):
+        path = where.removeprefix("unix:")
+        for _ in range(100):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(path)
+                client.send(b"x" * 1000)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(5 * PATIENCE)
+            client.connect(path)
+            client.send(b"still there")
+            assert client.recv(100) == b"still there"

@@ -256,11 +256,14 @@ def test_a_loop_run_inside_a_callback_starts_with_no_context(loop, run_in):
         while not task.done():
             loop._run_once()
         seen.append(VAR.get())
+        ended.set_result(None)
+
+    ended = loop.create_future()
 
     async def main():
         loop.call_soon(lambda: seen.append(VAR.get()))
         loop.call_soon(nested)
-        await asyncio.sleep(0.001)
+        await ended
         seen.append(VAR.get())
         return seen[-1]
 

@@ -5,6 +5,7 @@
    Prints its port (or path), serves until standard input ends, one buffer for everything.  A
    connection frees itself when it is closed. */
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -161,6 +162,7 @@ main(int argc, char **argv)
         fprintf(stderr, "usage: server echo|close|http tcp|udp|unix:PATH\n");
         return 2;
     }
+    signal(SIGPIPE, SIG_IGN); /* clients may leave before their answer */
     mode = !strcmp(argv[1], "close") ? TO_CLOSE : !strcmp(argv[1], "http") ? TO_ANSWER : TO_ECHO;
     uv_loop_t *loop = uv_default_loop();
     struct sockaddr_in any;
