@@ -524,6 +524,11 @@ int hl_call_finish(HLLoop *loop, PyObject *call);
 void hl_loop_await_senders(HLLoop *loop);
 int hl_call_setup(PyObject *module, HLState *st);
 
+/* ---- From child.c ---- */
+
+int hl_child_setup(PyObject *module, HLState *st);
+extern PyMethodDef hl_child_methods[];
+
 /* ---- From pipe.c; more in pipe.h ---- */
 
 int hl_pipe_setup(PyObject *module, HLState *st);

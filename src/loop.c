@@ -496,6 +496,7 @@ hl_loop_setup(PyObject *module, HLState *st)
         || hl_type_add_methods(st->LoopType, hl_reader_methods) < 0
         || hl_type_add_methods(st->LoopType, hl_sock_methods) < 0
         || hl_type_add_methods(st->LoopType, hl_connect_methods) < 0
+        || hl_type_add_methods(st->LoopType, hl_child_methods) < 0
         || hl_type_add_methods(st->LoopType, hl_datagram_methods) < 0
         || hl_type_add_methods(st->LoopType, hl_executor_methods) < 0) {
         return -1;

@@ -184,8 +184,8 @@ module_exec(PyObject *module)
         || hl_future_setup(module, st) < 0 || hl_awaiting_setup(module, st) < 0
         || hl_task_setup(module, st) < 0 || hl_stream_setup(module, st) < 0
         || hl_server_setup(module, st) < 0 || hl_sock_setup(module, st) < 0
-        || hl_call_setup(module, st) < 0 || hl_pool_setup(module, st) < 0
-        || hl_pipe_setup(module, st) < 0) {
+        || hl_call_setup(module, st) < 0 || hl_child_setup(module, st) < 0
+        || hl_pool_setup(module, st) < 0 || hl_pipe_setup(module, st) < 0) {
         return -1;
     }
     if (hl_introspect_setup(module, st) < 0 || hl_datagram_setup(module, st) < 0) {

@@ -11,8 +11,8 @@
     X(_asyncgen_finalizer_hook) X(_asyncgen_firstiter_hook) X(_asyncio_future_blocking)          \
     X(__init__) X(_attach)                                                                       \
     X(_call_connection_lost) X(_check_callback) X(_clients) X(_current_handle) X(_detach)        \
-    X(_ensure_fd_no_transport) X(_fatal_error) X(_force_close) X(_loop) X(_process_self_data)    \
-    X(_real_close)                                                                               \
+    X(_ensure_fd_no_transport) X(_fatal_error) X(_force_close) X(_loop) X(_process_ended)        \
+    X(_process_reaped) X(_process_self_data) X(_real_close)                                      \
     X(_report_fatal_error) X(_set_coroutine_origin_tracking) X(_signal_handlers)                 \
     X(_socket_transport) X(_sockets) X(_timer_handle_cancelled) X(_transports) X(_wakeup)        \
     X(accept) X(add_done_callback) X(buffer_updated) X(call_exception_handler) X(call_soon)      \
@@ -132,6 +132,7 @@ typedef struct HLState {
     PyTypeObject *SocketWaitType;
     PyTypeObject *DatagramTransportType;
     PyTypeObject *CallType;
+    PyTypeObject *ChildType;
     PyTypeObject *PoolType;
     HLNames name;
 #define X(field, module, attribute) PyObject *field;

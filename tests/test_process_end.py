@@ -11,7 +11,9 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 
+import hotloop
 import pytest
 from hotloop import _process
 from processes import LIMIT, PIPE, ended_but_not_told, finish, output, pidfds
@@ -87,12 +89,14 @@ def test_reaped_by_somebody_else_on_an_old_kernel(monkeypatch, logged):
 
 @pidfds
 def test_reaped_before_the_loop_could_watch(monkeypatch, logged):
-    def pidfd_open(pid):
+    watch_child = hotloop.EventLoop._watch_child
+
+    def reap_and_watch(loop, pid, transport):
         ends_unseen(pid)
-        raise ProcessLookupError(errno.ESRCH, "No such process")
+        return watch_child(loop, pid, transport)
 
     async def main():
-        monkeypatch.setattr(os, "pidfd_open", pidfd_open)
+        monkeypatch.setattr(hotloop.EventLoop, "_watch_child", reap_and_watch)
         process = await asyncio.create_subprocess_exec("false")
         return await finish(process.wait())
 
@@ -100,6 +104,80 @@ def test_reaped_before_the_loop_could_watch(monkeypatch, logged):
     assert HOTLOOP.run(main()) == 255
     [message] = logged.messages()
     assert "will report returncode 255" in message
+
+
+@pidfds
+def test_a_callback_that_fails_is_reported_and_leaves_nothing(nothing_left):
+    """What comes out of a transport's method goes to the exception handler, as a callback's does."""
+
+    class Told:
+        def __init__(self):
+            self.codes = []
+
+        def _process_ended(self, returncode):
+            self.codes.append(returncode)
+            raise LookupError("told")
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        contexts = []
+        loop.set_exception_handler(lambda loop, context: contexts.append(context))
+        told = Told()
+        with subprocess.Popen(["sh", "-c", "exit 7"]) as process:
+            loop._watch_child(process.pid, told)
+            while not contexts:
+                await asyncio.sleep(0.01)
+            process.returncode = 7
+        [context] = contexts
+        return told.codes, type(context["exception"]), context["message"].partition("<")[0]
+
+    assert HOTLOOP.run(main()) == ([7], LookupError, "Exception in callback ")
+
+
+@pidfds
+def test_a_loop_closed_before_the_process_has_ended(nothing_left):
+    """Its transport goes without being told, and the pidfd is closed."""
+    loop = HOTLOOP.new_event_loop()
+
+    class Untold:
+        def _process_ended(self, returncode):
+            raise AssertionError
+
+    with subprocess.Popen(["sleep", "60"]) as process:
+        before = open_descriptors()
+        untold = Untold()
+        gone = weakref.ref(untold)
+        loop._watch_child(process.pid, untold)
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        assert "pidfd" in str(open_descriptors())
+        del untold
+        assert gone() is not None
+        loop.close()
+        process.kill()
+        assert gone() is None
+        assert open_descriptors() == before
+
+
+@pytest.mark.parametrize(
+    ("args", "error"),
+    [
+        ((), TypeError),
+        ((1,), TypeError),
+        (("pid", None), TypeError),
+        ((1 << 80, None), OverflowError),
+        (((1 << 32) + 1, None), OverflowError),
+        ((-1, None), OSError),
+        ((0, None), OSError),
+    ],
+)
+def test_processes_that_cannot_be_watched(args, error, nothing_left):
+    loop = HOTLOOP.new_event_loop()
+    with pytest.raises(error):
+        loop._watch_child(*args)
+    loop.close()
+    with pytest.raises((RuntimeError, error)):
+        loop._watch_child(*args)
 
 
 def test_reaped_by_a_sigchld_handler():
@@ -176,11 +254,11 @@ def test_a_running_process_costs_one_descriptor_and_no_thread(nothing_left):
 
 @pidfds
 def test_without_a_pidfd_a_thread_waits(monkeypatch, nothing_left):
-    def pidfd_open(pid):
+    def watch_child(loop, pid, transport):
         raise OSError(errno.EMFILE, "Too many open files")
 
     async def main():
-        monkeypatch.setattr(os, "pidfd_open", pidfd_open)
+        monkeypatch.setattr(hotloop.EventLoop, "_watch_child", watch_child)
         process = await asyncio.create_subprocess_exec("sh", "-c", "sleep 0.05; exit 3")
         assert any("waitpid" in thread.name for thread in threading.enumerate())
         return await finish(process.wait())

@@ -44,6 +44,17 @@ class ProcessTransport(unix_events._UnixSubprocessTransport):
             loop.call_soon(callback, *data)
         self._pending_calls = None
 
+    def _process_ended(self, returncode):
+        if sys.version_info >= (3, 14):
+            self._process_exited(returncode)
+        else:  # the pipes' callbacks come before
+            self._loop.call_soon(self._process_exited, returncode)
+
+    def _process_reaped(self, pidfd):
+        """Somebody else has waited for the process; pidfd (or None) may still know its status."""
+        returncode = None if pidfd is None else _status_kept(pidfd)
+        self._process_ended(_status_lost(self._proc) if returncode is None else returncode)
+
     def _give_up(self):
         # Nobody was told of the process, and nobody will be.
         self._protocol = protocols.SubprocessProtocol()
@@ -80,57 +91,16 @@ def _connects_plainly(loop):
 # -- the end of a process ----------------------------------------------------
 
 
-class _End:
-    """Called by the loop when the process has ended: its pidfd is readable then. Owns the pidfd."""
-
-    __slots__ = ("loop", "pidfd", "transport")
-
-    def __init__(self, loop, transport, pidfd):
-        self.loop = loop
-        self.transport = transport
-        self.pidfd = pidfd
-
-    def __call__(self):
-        returncode = _reap(self.transport, self.pidfd)
-        if returncode is not None:
-            self.loop._remove_reader(self.pidfd)
-            _tell(self.loop, self.transport, returncode)
-
-    def __del__(self):
-        os.close(self.pidfd)
-
-
 def watch(loop, transport):
     """Have transport._process_exited() called when the process has ended."""
     try:
-        pidfd = os.pidfd_open(transport._pid)
-        loop._add_reader(pidfd, _End(loop, transport, pidfd))
+        loop._watch_child(transport._pid, transport)
     except ProcessLookupError:
         # Reaped already, by somebody who reaps whatever ends.
-        loop.call_soon(_tell, loop, transport, _status_lost(transport))
+        loop.call_soon(transport._process_reaped, None)
     except OSError:
         # For want of descriptors, say.
         _threads().add_child_handler(transport._pid, loop._child_watcher_callback, transport)
-
-
-def _tell(loop, transport, returncode):
-    if sys.version_info >= (3, 14):
-        transport._process_exited(returncode)
-    else:  # the pipes' callbacks come before
-        loop.call_soon(transport._process_exited, returncode)
-
-
-def _reap(transport, pidfd):
-    """The process's return code, or None if it has not ended."""
-    try:
-        info = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
-    except ChildProcessError:
-        returncode = _status_kept(pidfd)
-        return _status_lost(transport) if returncode is None else returncode
-    if info is None:
-        return None
-    status = info.si_status
-    return status if info.si_code == os.CLD_EXITED else -status
 
 
 # Linux 6.15 and later remember the status of a reaped process for those who have its pidfd.
@@ -150,14 +120,15 @@ def _status_kept(pidfd):
     return os.waitstatus_to_exitcode(status) if mask & _PIDFD_INFO_EXIT else None
 
 
-def _status_lost(transport):
-    if transport._proc.returncode is not None:  # it was Popen who reaped it
-        return transport._proc.returncode
+def _status_lost(process):
+    """The return code that Popen has if it was the one to reap, or asyncio's 255."""
+    if process.returncode is not None:
+        return process.returncode
     if sys.version_info >= (3, 12):
         message = "child process pid %d exit status already read:  will report returncode 255"
     else:
         message = "Unknown child process pid %d, will report returncode 255"
-    _logger.warning(message, transport._pid)
+    _logger.warning(message, process.pid)
     return 255
 
 
