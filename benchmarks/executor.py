@@ -34,7 +34,7 @@ async def to_thread_in_sequence(n):
         await asyncio.to_thread(nothing)
 
 
-@FAMILY.workload("to_thread beside a busy task", 200, goal=0.5)
+@FAMILY.workload("to_thread beside a busy task", 200, goal=1)
 async def to_thread_beside_a_busy_task(n):
     async def spin():
         while True:

@@ -72,6 +72,7 @@ run_in_pool(HLLoop *loop, PyObject *func, PyObject *const *args, Py_ssize_t narg
     if (future != NULL && hl_pool_submit(pool, future, func, args, nargs) < 0) {
         Py_CLEAR(future);
     }
+    hl_poll_soon(loop); /* where a busy loop lets the thread begin */
     Py_DECREF(pool);
     return future;
 }

@@ -194,15 +194,18 @@ yield_if_asked(HLLoop *loop)
     return done != NULL ? 0 : -1;
 }
 
-/* Does a thread of the default executor wait for the GIL, to begin a call? */
+/* Does a thread of the default executor wait for the GIL to begin a call, or will it soon? */
 static bool
 is_wanted(HLLoop *loop)
 {
-    return loop->pool != NULL
-           && atomic_load_explicit(&loop->pool->wanting, memory_order_relaxed) > 0;
+    HLPool *pool = loop->pool;
+    return pool != NULL
+           && (pool->queue.coming > 0
+               || atomic_load_explicit(&pool->wanting, memory_order_relaxed) > 0);
 }
 
-/* Poll without the GIL, once a thread that wants it has taken it. */
+/* Poll without the GIL, once a thread that wants it has taken it.  One that was woken but does not
+   run yet may need just this processor. */
 static void
 hand_over(HLLoop *loop)
 {
@@ -210,9 +213,9 @@ hand_over(HLLoop *loop)
     int wanting = atomic_load(&pool->wanting);
     int64_t limit = hl_monotonic_ns() + HL_HAND_OVER_NS;
     loop->detached = PyEval_SaveThread();
-    while (atomic_load(&pool->wanting) >= wanting && hl_monotonic_ns() < limit) {
+    do {
         sched_yield();
-    }
+    } while (wanting > 0 && atomic_load(&pool->wanting) >= wanting && hl_monotonic_ns() < limit);
     uv_run(&loop->uv, UV_RUN_NOWAIT);
     hl_loop_attach(loop);
     Py_DECREF(pool);
