@@ -17,19 +17,33 @@ async def echo(reader, writer):
     writer.close()
 
 
-async def talk(where, client_tls):
-    reader, writer = await asyncio.open_connection(
-        *where, ssl=client_tls, server_hostname="localhost"
-    )
+@pytest.fixture(params=[False, True], ids=["from the start", "start_tls"])
+def late(request):
+    return request.param
+
+
+async def talk(where, client_tls, late):
+    if late:
+        reader, writer = await asyncio.open_connection(*where)
+        await writer.start_tls(client_tls, server_hostname="localhost")
+    else:
+        reader, writer = await asyncio.open_connection(
+            *where, ssl=client_tls, server_hostname="localhost"
+        )
     writer.write(b"hello")
     assert await reader.readexactly(5) == b"hello"
     return writer
 
 
-async def with_connections(number, server_tls, client_tls, look):
-    server = await asyncio.start_server(echo, "127.0.0.1", 0, ssl=server_tls)
+async def with_connections(number, server_tls, client_tls, look, late=False):
+    async def upgrade(reader, writer):
+        await writer.start_tls(server_tls)
+        await echo(reader, writer)
+
+    serve = (upgrade, None) if late else (echo, server_tls)
+    server = await asyncio.start_server(serve[0], "127.0.0.1", 0, ssl=serve[1])
     where = server.sockets[0].getsockname()[:2]
-    writers = await asyncio.gather(*(talk(where, client_tls) for _ in range(number)))
+    writers = await asyncio.gather(*(talk(where, client_tls, late) for _ in range(number)))
     for writer in writers:
         look(writer.transport._ssl_protocol)
         writer.close()
@@ -42,7 +56,7 @@ async def with_connections(number, server_tls, client_tls, look):
     await asyncio.sleep(0.01)
 
 
-def test_the_protocol_is_asyncios(run, server_tls, client_tls):
+def test_the_protocol_is_asyncios(run, server_tls, client_tls, late):
     protocols = []
 
     def look(protocol):
@@ -54,18 +68,18 @@ def test_the_protocol_is_asyncios(run, server_tls, client_tls):
         protocol.some_attribute = 1
         protocols.append(protocol)
 
-    run(with_connections(3, server_tls, client_tls, look))
+    run(with_connections(3, server_tls, client_tls, look, late))
     assert [protocol.some_attribute for protocol in protocols] == [1] * 3
 
 
-def test_attributes_stay_in_the_objects(server_tls, client_tls):
+def test_attributes_stay_in_the_objects(server_tls, client_tls, late):
     def look(protocol):
         assert len(vars(protocol)) < INLINE_ATTRIBUTES - 1
 
-    HOTLOOP.run(with_connections(40, server_tls, client_tls, look))
+    HOTLOOP.run(with_connections(40, server_tls, client_tls, look, late))
 
 
-def test_the_class_can_be_replaced(run, server_tls, client_tls, monkeypatch):
+def test_the_class_can_be_replaced(run, server_tls, client_tls, monkeypatch, late):
     class Mine(sslproto.SSLProtocol):
         pass
 
@@ -73,7 +87,7 @@ def test_the_class_can_be_replaced(run, server_tls, client_tls, monkeypatch):
         assert type(protocol) is Mine
 
     monkeypatch.setattr(sslproto, "SSLProtocol", Mine)
-    run(with_connections(1, server_tls, client_tls, check))
+    run(with_connections(1, server_tls, client_tls, check, late))
 
 
 def test_much_data_arrives_unharmed_on_many_connections(run, server_tls, client_tls):
@@ -103,14 +117,14 @@ def test_much_data_arrives_unharmed_on_many_connections(run, server_tls, client_
     run(main())
 
 
-def test_connections_share_one_buffer(server_tls, client_tls):
+def test_connections_share_one_buffer(server_tls, client_tls, late):
     buffers = set()
 
     def look(protocol):
         buffers.add(id(protocol.get_buffer(-1).obj))
         assert len(protocol.get_buffer(-1)) == 256 * 1024
 
-    HOTLOOP.run(with_connections(10, server_tls, client_tls, look))
+    HOTLOOP.run(with_connections(10, server_tls, client_tls, look, late))
     assert len(buffers) == 1
 
 

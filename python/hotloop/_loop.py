@@ -13,13 +13,12 @@ import threading
 import warnings
 from asyncio import constants, tasks
 
-from . import _core, _process
+from . import _core, _process, _tls
 from ._connect import Connecting
 from ._nesting import nesting_run_until_complete
 from ._pipes import ReadPipeTransport, WritePipeTransport
 from ._resolve import answers_at_once
 from ._sock import SocketCalls
-from ._tls import make_protocol as make_tls_protocol
 from ._transports import SocketTransport
 
 # Before 3.14, asyncio let two transports fight for a socket.
@@ -108,11 +107,13 @@ class EventLoop(_core.Loop, Connecting, SocketCalls, asyncio.SelectorEventLoop):
     ):
         if _TRANSPORTS_ARE_UNIQUE and self._may_have_transport(rawsock):
             self._ensure_fd_no_transport(rawsock)
-        tls = make_tls_protocol(
+        tls = _tls.make_protocol(
             self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
         )
         SocketTransport(self, rawsock, tls, None, extra, server, context)
         return tls._app_transport
+
+    start_tls = _tls.start_tls
 
     def _start_serving(
         self, protocol_factory, sock, sslcontext=None, server=None, backlog=100, *rest, **more

@@ -12,7 +12,9 @@ though that gives 16 KiB at a time. Here the protocols on a loop's own streams s
 a stream fills it and tells the protocol in one go; other transports might keep it for a while.
 """
 
-from asyncio import sslproto
+import functools
+import types
+from asyncio import base_events, sslproto
 
 from . import _core
 
@@ -99,3 +101,16 @@ def make_protocol(*args, **kwargs):
     """Make an asyncio.sslproto.SSLProtocol, of whatever class goes by that name now."""
     current = sslproto.SSLProtocol
     return (SSLProtocol if current is _stock else current)(*args, **kwargs)
+
+
+def _with_our_protocol(function):
+    """asyncio's function, to the letter, but for whose protocol it makes."""
+    names = {**function.__globals__, "sslproto": types.SimpleNamespace(SSLProtocol=make_protocol)}
+    ours = types.FunctionType(function.__code__, names)
+    ours.__kwdefaults__ = function.__kwdefaults__
+    return functools.update_wrapper(ours, function)
+
+
+start_tls = base_events.BaseEventLoop.start_tls
+if "sslproto" in start_tls.__code__.co_names:
+    start_tls = _with_our_protocol(start_tls)
