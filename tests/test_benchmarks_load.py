@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from support import PATIENCE
+from support import PATIENCE, until
 
 from benchmarks import echo, http, load, memory, native, tls
 from benchmarks.load import Load
@@ -269,7 +269,7 @@ def test_idle_connections_are_counted_and_held(counting):
     async def main(folder):
         where, close = await counting(folder)
         with memory.idle_connections(where, Load("idle", 7)):
-            await asyncio.sleep(0.05)
+            await until(lambda: Counting.connections >= 7)
             held = Counting.connections
         await close()
         return held

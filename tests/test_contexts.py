@@ -53,7 +53,8 @@ def test_a_variable_set_by_one_callback_is_not_seen_by_the_next(loop, run_in):
         for i in range(5):
             loop.call_soon(callback, i)
             asyncio.ensure_future(asyncio.sleep(0)).add_done_callback(callback)
-        await asyncio.sleep(0.001)
+        while len(seen) < 10:
+            await asyncio.sleep(0)
         assert seen == [before] * 10
         assert VAR.get() == before
 
