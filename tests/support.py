@@ -120,6 +120,13 @@ async def until(condition, limit=20):
         await asyncio.sleep(0.001)
 
 
+async def timer_opened():
+    """Sleep until a hotloop has opened its timer's descriptor: not if the sleep is over before it waits."""
+    loop = asyncio.get_running_loop()
+    while isinstance(loop, hotloop.EventLoop) and "timerfd" not in str(open_descriptors()):
+        await asyncio.sleep(0.001)
+
+
 async def nothing():
     pass
 

@@ -17,6 +17,7 @@ from support import (
     open_descriptors,
     outcome,
     same_on_both,
+    timer_opened,
     turns,
     until,
 )
@@ -155,7 +156,7 @@ def test_cancelled_after_any_number_of_turns(run, loop):
     async def main():
         server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
         where = server.sockets[0].getsockname()
-        await asyncio.sleep(0.001)  # the loop may open a timer for that
+        await timer_opened()
         ends = set()
         for number in range(14):
             collect()
@@ -553,6 +554,7 @@ def test_very_many_connections_that_come_and_go(loop, run):
         loop.set_exception_handler(told)
         server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0, backlog=400)
         where = server.sockets[0].getsockname()
+        await timer_opened()
         before = len(open_descriptors())
         for _ in range(3):
             pairs = [await loop.create_connection(asyncio.Protocol, *where) for _ in range(330)]

@@ -18,6 +18,7 @@ from support import (
     Contexts,
     collect,
     open_descriptors,
+    timer_opened,
     turns,
     until,
 )
@@ -195,17 +196,15 @@ def test_a_closed_connection_that_lives_on_elsewhere_is_not_watched(way, loop, r
     async def main():
         protocol = Events()
         transport, peer = await connect(protocol)
-        await asyncio.sleep(0.001)
         number = transport.get_extra_info("socket").fileno()
-        assert is_registered(number)
+        await until(lambda: is_registered(number))
         duplicate = os.dup(number)
         if way == "peer":
             peer.shutdown(socket.SHUT_WR)
         else:
             getattr(transport, way)()
         await asyncio.wait_for(protocol.lost, LIMIT)
-        await asyncio.sleep(0.001)
-        assert not is_registered(number)
+        await until(lambda: not is_registered(number))
         if way != "peer":
             peer.send(b"unread")
         began = time.process_time()
@@ -231,9 +230,8 @@ def test_a_socket_closed_beside_its_transport_is_not_watched(kind, way, loop, ru
         protocol = Events() if kind == "stream" else asyncio.DatagramProtocol()
         make = loop.create_connection if kind == "stream" else loop.create_datagram_endpoint
         transport, _ = await make(lambda: protocol, sock=sock)
-        await asyncio.sleep(0.001)
         number = sock.fileno()
-        assert is_registered(number)
+        await until(lambda: is_registered(number))
         duplicate = os.dup(number)
         getattr(transport, way)()
         sock.close()
@@ -251,7 +249,7 @@ def test_a_socket_closed_beside_its_transport_is_not_watched(kind, way, loop, ru
 @linux
 def test_waits_that_are_over_leave_nothing_behind(loop, run):
     async def main():
-        await asyncio.sleep(0.001)  # the loop's own descriptors
+        await timer_opened()
         before = registered()
         sockets = [raw_pair() for _ in range(10)]
         for ours, peer in sockets:
@@ -303,7 +301,7 @@ def test_the_loop_s_own_descriptors_by_the_number_of_a_connection():
         number = transport.get_extra_info("socket").fileno()
         transport.close()
         await protocol.lost
-        await asyncio.sleep(0.001)
+        await timer_opened()
         mine = "timerfd" in open_descriptors().get(number, "")
         if mine:
             with pytest.raises(OSError) as caught:

@@ -8,7 +8,7 @@ import tempfile
 import weakref
 
 import pytest
-from support import Contexts, collect, outcome, same_on_both, turns, until
+from support import Contexts, collect, outcome, same_on_both, timer_opened, turns, until
 from watching import WithFileno, run_until_stopped
 
 # -- results and errors ------------------------------------------------------
@@ -218,7 +218,7 @@ def test_the_descriptor_of_a_transport_is_refused(loop, run):
 
 def test_a_socket_free_again_after_its_transport_closed_can_be_watched(loop, run):
     async def main():
-        await asyncio.sleep(0.001)  # what the loop opens when first needed is open by now
+        await timer_opened()
         left, right = socket.socketpair()
         left.setblocking(False)
         number = left.fileno()
