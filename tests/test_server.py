@@ -268,18 +268,20 @@ def test_the_states_of_a_server():
     def scenario(impl):
         async def main():
             loop = asyncio.get_running_loop()
-            log = []
-            server = await loop.create_server(Events, "127.0.0.1", 0, start_serving=False)
+            log, made = [], []
+            server = await loop.create_server(
+                collecting(made), "127.0.0.1", 0, start_serving=False
+            )
             log.append((server.is_serving(), len(server.sockets), server.get_loop() is loop))
             where = server.sockets[0].getsockname()
             await server.start_serving()
             await server.start_serving()
             log.append((server.is_serving(), type(server.sockets).__name__))
             (client,) = await reach(where)
-            await asyncio.sleep(0.005)
+            await until(lambda: made and made[0].transport)
             log.append(server._active_count if hasattr(server, "_active_count") else None)
             client.close()
-            await asyncio.sleep(0.005)
+            await asyncio.wait_for(made[0].lost, LIMIT)
             server.close()
             server.close()
             log.append((server.is_serving(), server.sockets))
@@ -585,14 +587,24 @@ SHORT = """
         def data_received(self, data):
             self.transport.write(data)
 
+    def descriptors():
+        return os.listdir("/proc/self/fd")
+
+    async def until(condition):
+        for _ in range(1000):
+            await asyncio.sleep(0.005)
+            if condition():
+                break
+
     async def main():
         loop = asyncio.get_running_loop()
         contexts = []
         loop.set_exception_handler(lambda loop, context: contexts.append(context))
         server = await loop.create_server(Echo, "127.0.0.1", 0)
         where = server.sockets[0].getsockname()
-        await asyncio.sleep(0.005)
-        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(5):
+            await asyncio.sleep(0.001)  # the loop may open a timer for that
+        before = len(descriptors())
         clients = [socket.create_connection(where) for _ in range(4)]
         holes = []
         resource.setrlimit(resource.RLIMIT_NOFILE, (before + 30, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
@@ -601,21 +613,20 @@ SHORT = """
                 holes.append(os.dup(0))
         except OSError:
             pass
-        await asyncio.sleep(0.12)
+        await until(lambda: contexts)
         kinds = {(c["message"], type(c["exception"]).__name__, c["exception"].errno, type(c["socket"]).__name__)
                  for c in contexts}
         print(sorted(kinds))  # asyncio says it backlog times
         for hole in holes:
             os.close(hole)
         for client in clients:
-            client.settimeout(5)
-            client.sendall(b"x")
-        await asyncio.sleep(0.15)
-        print([client.recv(5) for client in clients])
+            client.setblocking(False)
+            client.send(b"x")
+        print([await loop.sock_recv(client, 5) for client in clients])
         for client in clients:
             client.close()
-        await asyncio.sleep(0.02)
-        print(len(os.listdir("/proc/self/fd")) == before)
+        await until(lambda: len(descriptors()) == before)
+        print(len(descriptors()) == before)
         server.close()
         await server.wait_closed()
 
@@ -634,7 +645,7 @@ def test_out_of_descriptors_the_listener_rests_and_recovers():
 def test_a_server_closed_while_its_listener_rests():
     def scenario(impl):
         source = SHORT.replace("for hole in holes:", "server.close()\n        for hole in holes:")
-        source = source.split("for client in clients:\n            client.settimeout")[0]
+        source = source.split("for client in clients:\n            client.setblocking")[0]
         return script_output(
             impl,
             source
