@@ -27,6 +27,17 @@ def datagram_pair():
     return left, right
 
 
+@contextlib.contextmanager
+def nobody(kind=socket.SOCK_STREAM):
+    """An address of which nobody hears, and that nobody else gets meanwhile: it is bound by a socket that does
+    not listen, or hears of one peer only."""
+    with socket.socket(type=kind) as sock:
+        sock.bind(("127.0.0.1", 0))
+        if kind == socket.SOCK_DGRAM:
+            sock.connect(("127.0.0.1", 9))
+        yield sock.getsockname()
+
+
 def fill(sock):
     """Send until nothing more goes in; return how much did."""
     sent = 0

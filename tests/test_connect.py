@@ -7,6 +7,7 @@ import sys
 import warnings
 
 import pytest
+from sockets import nobody
 from streams import Events, connect, on_loop, plain, what
 from support import (
     HOTLOOP,
@@ -30,13 +31,6 @@ def listening(family=socket.AF_INET, host="127.0.0.1"):
     sock.bind((host, 0))
     sock.listen()
     return sock
-
-
-def nobody():
-    """An address where nobody listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 async def attempt(*args, factory=asyncio.Protocol, **keywords):
@@ -108,8 +102,8 @@ def test_reaching_an_ipv6_address():
     ids=str,
 )
 def test_connections_refused(args, keywords):
-    port = nobody()
-    found, contexts = same_on_both(on_loop(lambda: attempt(*args, port, **keywords)))
+    with nobody() as (_, port):
+        found, contexts = same_on_both(on_loop(lambda: attempt(*args, port, **keywords)))
     assert isinstance(found[0], type) and contexts == []
 
 
@@ -128,7 +122,8 @@ def test_strange_ports(port):
 @pytest.mark.parametrize("host", ["", "127.1", "127.0.0.1%lo", "256.0.0.1", "\0", "é.invalid", 5])
 def test_strange_hosts(host):
     async def main():
-        return (await attempt(host, nobody(), flags=socket.AI_NUMERICHOST))[0]
+        with nobody() as (_, port):
+            return (await attempt(host, port, flags=socket.AI_NUMERICHOST))[0]
 
     same_on_both(on_loop(main))
 

@@ -10,6 +10,7 @@ import ssl
 
 import pytest
 from serving import LIMIT, Recorder, address, echo, finish, serving
+from sockets import nobody
 from support import HOTLOOP, Contexts, outcome, same_on_both
 
 # -- the sock_* methods ------------------------------------------------------
@@ -85,10 +86,7 @@ def test_a_cancelled_sock_recv_leaves_no_watcher(loop, run):
 
 def test_sock_connect_to_nobody_is_refused(loop, run):
     async def main():
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            where = probe.getsockname()
-        with socket.socket() as sock:
+        with nobody() as where, socket.socket() as sock:
             sock.setblocking(False)
             with pytest.raises(ConnectionRefusedError):
                 await loop.sock_connect(sock, where)
@@ -190,13 +188,11 @@ def test_datagrams_over_unix_sockets(loop, run, tmp_path):
 
 def test_a_datagram_nobody_receives_is_an_error_received(loop, run):
     async def main():
-        with socket.socket(type=socket.SOCK_DGRAM) as probe:
-            probe.bind(("127.0.0.1", 0))
-            where = probe.getsockname()
-        transport, protocol = await loop.create_datagram_endpoint(Datagrams, remote_addr=where)
-        while not protocol.errors:
-            transport.sendto(b"anybody?")
-            await asyncio.sleep(0.001)
+        with nobody(socket.SOCK_DGRAM) as where:
+            transport, protocol = await loop.create_datagram_endpoint(Datagrams, remote_addr=where)
+            while not protocol.errors:
+                transport.sendto(b"anybody?")
+                await asyncio.sleep(0.001)
         assert isinstance(protocol.errors[0], ConnectionRefusedError)
         transport.close()
         await protocol.lost

@@ -12,7 +12,16 @@ import socket
 import warnings
 
 import pytest
-from sockets import METHODS, calls, cancel, nonblocking, stream_pair, waiting, watched
+from sockets import (
+    METHODS,
+    calls,
+    cancel,
+    nobody,
+    nonblocking,
+    stream_pair,
+    waiting,
+    watched,
+)
 from support import IMPLEMENTATIONS, collect, same_on_both
 
 # -- results -----------------------------------------------------------------
@@ -275,12 +284,8 @@ def test_connect_to_a_path(loop, run, tmp_path):
 
 def test_a_refused_connection(run, impl):
     def scenario(implementation):
-        with socket.socket() as unused:
-            unused.bind(("127.0.0.1", 0))
-            address = unused.getsockname()
-
         async def main():
-            with socket.socket() as client:
+            with nobody() as address, socket.socket() as client:
                 client.setblocking(False)
                 with pytest.raises(ConnectionRefusedError) as caught:
                     await asyncio.get_running_loop().sock_connect(client, address)

@@ -7,7 +7,7 @@ import sys
 from unittest import mock
 
 import pytest
-from sockets import METHODS, calls, stream_pair, waiting, watched
+from sockets import METHODS, calls, nobody, stream_pair, waiting, watched
 from support import outcome, same_on_both
 
 
@@ -257,10 +257,10 @@ def test_a_receiver_that_goes_while_we_send(loop, run, pair):
 
 
 def test_an_unreachable_port_is_told_to_who_waits(loop, run):
-    with socket.socket(type=socket.SOCK_DGRAM) as unused:
-        unused.bind(("127.0.0.1", 0))
-        address = unused.getsockname()
-    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+    with (
+        nobody(socket.SOCK_DGRAM) as address,
+        socket.socket(type=socket.SOCK_DGRAM) as sock,
+    ):
         sock.setblocking(False)
         sock.connect(address)
 
