@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 from pipe_ends import is_blocking
@@ -44,9 +45,12 @@ def test_the_stdin_of_a_process(impl, kind, closing):
         os.write(outside, b"one\n")
         lines.append(process.stdout.readline())
         if impl.name == "hotloop":
+            deadline = time.monotonic() + 20 * PATIENCE
+            while not is_blocking(inside):
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
             with pytest.raises(subprocess.TimeoutExpired):
                 process.wait(0.2)  # it waits for the second line
-            assert is_blocking(inside)
         os.write(outside, b"two\n")
         lines.append(process.stdout.readline())
         errors = process.stderr.read()
