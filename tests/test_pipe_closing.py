@@ -11,7 +11,7 @@ import weakref
 
 import pytest
 from pipe_ends import Recorder, connect_both, drain, ends, fill, text
-from support import Contexts, Logged, collect, same_on_both, turns, until
+from support import PATIENT, Contexts, Logged, collect, same_on_both, turns, until
 
 
 def test_end_of_file(loop, run, inlet):
@@ -293,6 +293,7 @@ def test_debug_mode_logs(impl, no_new_descriptors):
     def messages(implementation):
         loop = implementation.new_event_loop()
         loop.set_debug(True)
+        loop.slow_callback_duration = PATIENT
         read, write = os.pipe()
         read2, write2 = os.pipe()
 

@@ -169,6 +169,7 @@ def test_hotloop_run_warns_of_nothing():
 import asyncio, hotloop
 
 async def main():
+    asyncio.get_running_loop().slow_callback_duration = 60
     async with asyncio.TaskGroup() as group:
         group.create_task(asyncio.sleep(0.001))
     return await asyncio.to_thread(str, "done")
