@@ -91,8 +91,9 @@ class Program:
         self._log = log
 
     def output(self):
-        self._log.seek(0)
-        return self._log.read().decode(errors="replace")
+        """Without seek(): where the process writes next would be moved, too."""
+        log = self._log.fileno()
+        return os.pread(log, os.fstat(log).st_size, 0).decode(errors="replace")
 
     def wait_for(self, ready, what):
         deadline = time.monotonic() + LIMIT
@@ -106,6 +107,12 @@ class Program:
 
     def wait_for_text(self, text):
         self.wait_for(lambda: text in self.output(), text)
+
+    async def wait_for_begun(self, count):
+        """Until so many slow requests to web_app.py are there."""
+        async with asyncio.timeout(LIMIT):
+            while self.output().count("slow begins") < count:
+                await asyncio.sleep(0.01)
 
     def stop(self, signum=signal.SIGTERM, limit=30):
         """Ask it to end; its exit status."""

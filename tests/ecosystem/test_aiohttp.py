@@ -167,9 +167,10 @@ def test_websockets(loop):
 
 def test_clients_that_leave(loop):
     """The server notices, whether it is reading, writing or thinking, and goes on serving."""
-    ended = []
+    begun, ended = [], []
 
     async def slow(request):
+        begun.append("slow")
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
@@ -179,6 +180,7 @@ def test_clients_that_leave(loop):
     async def endless(request):
         response = web.StreamResponse()
         await response.prepare(request)
+        begun.append("endless")
         try:
             while True:
                 await response.write(MEGABYTE)
@@ -191,7 +193,9 @@ def test_clients_that_leave(loop):
         reader, writer = await asyncio.open_connection(host, int(port))
         request = f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"
         writer.write(request.encode()[:half])
-        await asyncio.sleep(0.1)
+        async with asyncio.timeout(10):
+            while len(begun) < 20:
+                await asyncio.sleep(0.01)
         writer.transport.abort()
 
     async def main():

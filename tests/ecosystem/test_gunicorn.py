@@ -29,7 +29,7 @@ def test_workers(loop, worker):
         await use(url, loop.top_module)
         async with httpx.AsyncClient(base_url=url, timeout=30) as client:
             begun = [asyncio.create_task(client.get("/slow?seconds=1")) for _ in range(20)]
-            await asyncio.sleep(0.5)
+            await server.wait_for_begun(20)
             server.process.terminate()
             assert {answer.status_code for answer in await asyncio.gather(*begun)} == {200}
 

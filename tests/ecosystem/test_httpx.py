@@ -30,7 +30,7 @@ def test_pool(loop, server_port):
             assert len(answers) == 200
             assert len(client._transport._pool.connections) <= 3
             with pytest.raises(httpx.ReadTimeout):
-                await client.get("/slow?seconds=5", timeout=0.1)
+                await client.get("/slow?seconds=5", timeout=httpx.Timeout(30, read=0.1))
             tasks = [asyncio.create_task(client.get("/slow?seconds=5")) for _ in range(20)]
             await asyncio.sleep(0.1)
             for task in tasks:

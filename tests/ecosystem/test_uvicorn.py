@@ -68,7 +68,7 @@ def test_graceful_shutdown_under_load(loop):
         limits = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(base_url=url, timeout=30, limits=limits) as client:
             begun = [asyncio.create_task(client.get("/slow?seconds=1")) for _ in range(100)]
-            await asyncio.sleep(0.6)
+            await server.wait_for_begun(100)
             server.process.send_signal(signal.SIGTERM)
             answers = await asyncio.gather(*begun)
             assert {answer.json()["slept"] for answer in answers} == {1}

@@ -36,6 +36,7 @@ def in_a_thread():
 
 @app.get("/slow")
 async def slow(seconds: float):
+    print("slow begins", flush=True)
     await asyncio.sleep(seconds)
     return {"slept": seconds}
 
