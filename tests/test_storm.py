@@ -13,7 +13,15 @@ import socket
 import ssl
 
 import pytest
-from support import HOTLOOP, PATIENCE, Contexts, collect, open_descriptors, until
+from support import (
+    HOTLOOP,
+    PATIENCE,
+    Contexts,
+    collect,
+    open_descriptors,
+    timer_opened,
+    until,
+)
 
 COUNT = int(os.environ.get("HOTLOOP_STORM", 3000 // PATIENCE))
 EXPECTED_ERRORS = (OSError, EOFError, ssl.SSLError, asyncio.IncompleteReadError)
@@ -152,12 +160,11 @@ def test_a_storm_of_cancellations(tls, request, logged):
 
     async def main():
         asyncio.get_running_loop().set_exception_handler(told)
-        await storm.run(60)
-        collect()
+        await timer_opened()
         before = open_descriptors()
         await storm.run(COUNT // (2 if tls else 1))
         collect()
-        await asyncio.sleep(0.01)
+        await until(lambda: len(open_descriptors()) <= len(before))
         return before, open_descriptors()
 
     before, after = HOTLOOP.run(main())
