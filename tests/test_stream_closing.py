@@ -19,6 +19,7 @@ from support import (
     outcome,
     resident_bytes,
     same_on_both,
+    timer_opened,
     until,
 )
 
@@ -563,7 +564,7 @@ def test_connections_leave_nothing_behind(run, loop, tls, request):
         collect()
         return len(gc.get_objects()), len(open_descriptors()), resident_bytes()
 
-    run(asyncio.sleep(0.001))
+    run(timer_opened())
     descriptors = len(open_descriptors())
     count = CONNECTIONS // (20 if tls else 4)
     run(burst(count))
