@@ -133,6 +133,7 @@ hotloop.install()
 hotloop.install()
 
 async def main():
+    asyncio.get_running_loop().slow_callback_duration = 60
     return type(asyncio.get_running_loop()) is hotloop.EventLoop
 
 with asyncio.Runner() as runner:
