@@ -212,19 +212,22 @@ SITUATIONS = {
         """,
 }
 
-# What each does in a callback, for a minute.
+# What each does in a callback, for a minute, and what that needs.
 BLOCKING_CALLS = {
-    "recv": "socket.socketpair()[0].recv(1)",
-    "accept": "socket.create_server(('127.0.0.1', 0)).accept()",
-    "select": "select.select([], [], [], 60)",
-    "read of a pipe": "os.read(os.pipe()[0], 1)",
-    "lock": "threading.Semaphore(0).acquire(timeout=60)",
-    "queue": "queue.SimpleQueue().get(timeout=60)",
-    "child process": "subprocess.run(['sleep', '60'])",
-    "join of a thread": "sleeper().join(60)",
-    "result of a thread": "asyncio.run_coroutine_threadsafe(asyncio.sleep(60), other()).result(60)",
+    "recv": ("socket.socketpair()", "it[0].recv(1)"),
+    "accept": ("socket.create_server(('127.0.0.1', 0))", "it.accept()"),
+    "select": ("[]", "select.select(it, it, it, 60)"),
+    "read of a pipe": ("os.pipe()", "os.read(it[0], 1)"),
+    "lock": ("threading.Semaphore(0)", "it.acquire(timeout=60)"),
+    "queue": ("queue.SimpleQueue()", "it.get(timeout=60)"),
+    "child process": ("['sleep', '60']", "subprocess.run(it, stdout=-3, stderr=-3)"),
+    "join of a thread": ("sleeper()", "it.join(60)"),
+    "result of a thread": (
+        "asyncio.run_coroutine_threadsafe(asyncio.sleep(60), other())",
+        "it.result(60)",
+    ),
 }
-for _name, _call in BLOCKING_CALLS.items():
+for _name, (_need, _call) in BLOCKING_CALLS.items():
     SITUATIONS[f"a callback that blocks: {_name}"] = in_run_forever(
         f"""
         import os, queue, select, socket, subprocess, threading, time
@@ -240,6 +243,7 @@ for _name, _call in BLOCKING_CALLS.items():
             return second
 
         def block():
+            it = {_need}
             print("READY")
             {_call}
 
@@ -308,13 +312,15 @@ def test_a_second_ctrl_c_interrupts_a_task_that_refuses(impl):
 
 def test_a_loop_in_another_thread_leaves_ctrl_c_to_the_main_thread(impl):
     source = interruptible(
-        "threading.Event().wait(60)",
+        """
+        print("READY")
+        threading.Event().wait(60)
+        """,
         before="""
         import threading
         loop = new_event_loop()
         thread = threading.Thread(target=loop.run_forever)
         thread.start()
-        print("READY")
         """,
         after="""
         loop.call_soon_threadsafe(loop.stop)
