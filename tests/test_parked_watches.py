@@ -197,6 +197,7 @@ def test_a_closed_connection_that_lives_on_elsewhere_is_not_watched(way, loop, r
         protocol = Events()
         transport, peer = await connect(protocol)
         number = transport.get_extra_info("socket").fileno()
+        await timer_opened()  # or else it gets that number
         await until(lambda: is_registered(number))
         duplicate = os.dup(number)
         if way == "peer":
@@ -231,6 +232,7 @@ def test_a_socket_closed_beside_its_transport_is_not_watched(kind, way, loop, ru
         make = loop.create_connection if kind == "stream" else loop.create_datagram_endpoint
         transport, _ = await make(lambda: protocol, sock=sock)
         number = sock.fileno()
+        await timer_opened()  # or else it gets that number
         await until(lambda: is_registered(number))
         duplicate = os.dup(number)
         getattr(transport, way)()
