@@ -1,7 +1,8 @@
 /* Signals: libuv's poll retries EINTR, so a signal alone does not end it.  While the main thread
    runs a loop, the loop owns signal.set_wakeup_fd: a pipe, made when first needed, to which
    CPython's C-level handler writes the signal's number.  The previous descriptor is put back
-   when the run ends.
+   when the run ends, and told of signals meanwhile: asyncio leaves it in place (Twisted's reactor
+   learns from it that a child has ended).
 
    asyncio's add_signal_handler() (inherited) sets the wake-up descriptor to self._csock, which is
    this pipe as well, and leaves it set until the last handler is removed. */
@@ -16,6 +17,11 @@ on_signal(uv_poll_t *poll, int Py_UNUSED(status), int Py_UNUSED(events))
     HLLoop *loop = poll->data;
     ssize_t n = read(loop->signal_fds[0], loop->signal_numbers, sizeof(loop->signal_numbers));
     loop->signal_count = n > 0 ? (int)n : 0;
+    if (n > 0 && loop->owns_wakeup_fd && loop->old_wakeup_fd >= 0
+        && loop->old_wakeup_fd != loop->signal_fds[1]) {
+        n = write(loop->old_wakeup_fd, loop->signal_numbers,
+                  (size_t)n); /* full or closed: so be it */
+    }
 }
 
 static int

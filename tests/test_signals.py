@@ -202,6 +202,25 @@ def test_closing_the_loop_removes_the_handlers(loop):
     assert signal.set_wakeup_fd(-1) == -1
 
 
+def test_a_wakeup_descriptor_of_the_program_is_told(loop, python_handler, pipe):
+    """Twisted's reactor sets one before it runs the loop."""
+    read, write = pipe
+    os.set_blocking(write, False)
+    before = signal.set_wakeup_fd(write)
+    try:
+        loop.add_reader(read, loop.stop)
+        loop.call_soon(os.kill, os.getpid(), signal.SIGUSR1)
+        late = loop.call_later(PROMPT, loop.stop)
+        loop.run_forever()
+        late.cancel()
+        loop.remove_reader(read)
+        os.set_blocking(read, False)
+        assert os.read(read, 10) == bytes([signal.SIGUSR1])
+    finally:
+        assert signal.set_wakeup_fd(before) == write
+    assert len(python_handler) == 1
+
+
 def test_a_failing_handler_is_reported(loop):
     contexts = Contexts()
     loop.set_exception_handler(lambda *args: (contexts(*args), loop.stop()))
