@@ -389,6 +389,9 @@ pipe_start_watching(PyObject *op, PyObject *Py_UNUSED(ignored))
     if (self->closing || self->paused) {
         Py_RETURN_NONE;
     }
+    /* What is there already comes in the next turn, as in asyncio: the transport that this one takes
+       over from may be closed in the turn after it (asyncssh's redirect_stdin()). */
+    hl_poll_soon(self->loop);
     return hl_pipe_result(hl_pipe_watch(self, HL_READ, self->kind->on_readable));
 }
 

@@ -106,6 +106,26 @@ def test_the_order_at_the_start(impl, no_new_descriptors):
     ]
 
 
+def test_what_is_there_already_comes_in_the_next_turn(loop, run, inlet):
+    """asyncssh closes the transport that another one takes over from one turn later."""
+    os.write(inlet[1], b"x")
+    received = []
+
+    class Protocol(asyncio.Protocol):
+        def data_received(self, data):
+            received.append(data)
+
+    async def main():
+        await asyncio.sleep(0.02)  # hotloop polls in every turn until it knows how often is enough
+        transport, _ = await loop.connect_read_pipe(Protocol, inlet[0])
+        await asyncio.sleep(0)
+        assert received == [b"x"]
+        transport.close()
+        await asyncio.sleep(0)
+
+    run(main())
+
+
 def test_repr(loop, run, inlet, outlet):
     async def main():
         reading, _ = await loop.connect_read_pipe(Recorder, inlet[0])
