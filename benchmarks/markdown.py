@@ -60,7 +60,7 @@ def headlines(records: list[Record], links: list[str]) -> str:
     hotloop is, and the fastest of the others."""
     header = [""]
     for record in records:
-        header += [f"hotloop, Python {python(record)}", "fastest other loop"]
+        header += [f"hotloop, Python {python(record)}", others(record)]
     family, rows = None, []
     for workload in dict.fromkeys(w for r in records for w in r.results if w.headline):
         if workload.family is not family:
@@ -73,6 +73,12 @@ def headlines(records: list[Record], links: list[str]) -> str:
         rows.append([workload.name, *cells])
     about = "\n".join(f"- {line}" for r in records for line in origin(r))
     return f"{''.join(links[:1])}{markdown_table(header, rows)}\n{about}\n"
+
+
+def others(record: Record) -> str:
+    """What the column of the fastest of them is called."""
+    names = [name for name in record.loops if name not in ("asyncio", "hotloop", LIMIT)]
+    return names[0] if len(names) == 1 else "fastest other loop"
 
 
 def headline_cell(row: Row) -> str:

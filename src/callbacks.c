@@ -60,20 +60,20 @@ future_call_soon(PyObject *self, PyObject *callback, PyObject *context)
     HLLoop *loop = (HLLoop *)f->loop;
     bool plain = f->native_loop && hl_loop_is_plain(loop);
     if (is_waiting_task(callback, context)) {
-        return plain ? hl_ready_push(&loop->ready, callback, self, HL_WAKE_TASK)
+        return plain ? hl_loop_push(loop, callback, self, HL_WAKE_TASK)
                      : wake_by_name(self, callback);
     }
     if (!plain) {
         return call_soon_by_name(self, callback, context);
     }
     if (context == Py_None) {
-        return hl_ready_push(&loop->ready, callback, self, HL_RUN_CALLBACK);
+        return hl_loop_push(loop, callback, self, HL_RUN_CALLBACK);
     }
     PyObject *handle = hl_handle_new(loop, callback, &self, 1, context);
     if (handle == NULL) {
         return -1;
     }
-    int rc = hl_ready_push(&loop->ready, handle, NULL, HL_RUN_HANDLE);
+    int rc = hl_loop_push(loop, handle, NULL, HL_RUN_HANDLE);
     Py_DECREF(handle);
     return rc;
 }

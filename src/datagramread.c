@@ -250,7 +250,7 @@ continue_soon(PyObject *self)
         return 0;
     }
     t->continues = true;
-    return hl_ready_push_io(&t->loop->ready, self, on_continue);
+    return hl_loop_push_io(t->loop, self, on_continue);
 }
 
 static int
@@ -282,7 +282,7 @@ on_continue(HLLoop *loop, PyObject *self)
     int rc = hl_datagram_run(loop, self, t->read_context, hl_datagram_read, "_read_ready");
     t->continues = t->reading;
     PyObject *raised = hl_take_exception();
-    if (t->continues && hl_ready_push_io(&loop->ready, self, on_continue) < 0) {
+    if (t->continues && hl_loop_push_io(loop, self, on_continue) < 0) {
         t->continues = false;
         PyErr_WriteUnraisable(self);
     }

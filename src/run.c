@@ -207,7 +207,7 @@ move_due_timers(HLLoop *loop)
     }
     while (loop->timers.length > 0 && loop->timers.timers[0].when <= now) {
         PyObject *handle = hl_heap_remove(&loop->timers, 0);
-        int rc = hl_ready_push(&loop->ready, handle, NULL, HL_RUN_HANDLE);
+        int rc = hl_loop_push(loop, handle, NULL, HL_RUN_HANDLE);
         Py_DECREF(handle);
         if (rc < 0) {
             return -1;

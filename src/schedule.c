@@ -126,11 +126,8 @@ loop_call_soon(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject
              || check_call(loop, call.callback, "call_soon", true) < 0) {
         return NULL;
     }
-    if (!hl_inbox_is_empty(&loop->inbox) && hl_loop_drain_inbox(loop) < 0) {
-        return NULL;
-    }
     PyObject *handle = hl_handle_new(loop, call.callback, call.args, call.nargs, call.context);
-    if (handle != NULL && hl_ready_push(&loop->ready, handle, NULL, HL_RUN_HANDLE) < 0) {
+    if (handle != NULL && hl_loop_push(loop, handle, NULL, HL_RUN_HANDLE) < 0) {
         Py_CLEAR(handle);
     }
     return handle;
@@ -164,12 +161,12 @@ hl_loop_schedule(HLLoop *loop, PyObject *callback, PyObject *const *args, Py_ssi
             return -1;
         }
         if (captured == NULL) {
-            return hl_ready_push(&loop->ready, callback, args[0], HL_RUN_CALLBACK);
+            return hl_loop_push(loop, callback, args[0], HL_RUN_CALLBACK);
         }
         context = captured;
     }
     PyObject *handle = hl_handle_new(loop, callback, args, nargs, context);
-    int rc = handle != NULL ? hl_ready_push(&loop->ready, handle, NULL, HL_RUN_HANDLE) : -1;
+    int rc = handle != NULL ? hl_loop_push(loop, handle, NULL, HL_RUN_HANDLE) : -1;
     Py_XDECREF(handle);
     Py_XDECREF(captured);
     return rc;
@@ -192,8 +189,7 @@ loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t narg
     HLHandle *h = hl_handle(handle);
     h->threadsafe = true;
     if (loop->thread_id == 0 || loop->thread_id == PyThread_get_thread_ident()) {
-        if (hl_loop_drain_inbox(loop) < 0
-            || hl_ready_push(&loop->ready, handle, NULL, HL_RUN_HANDLE) < 0) {
+        if (hl_loop_push(loop, handle, NULL, HL_RUN_HANDLE) < 0) {
             Py_CLEAR(handle);
         }
         return handle;
@@ -244,7 +240,7 @@ loop_add_callback(PyObject *self, PyObject *handle)
         PyErr_Format(PyExc_TypeError, "an asyncio.Handle was expected, got %R", handle);
         return NULL;
     }
-    if (hl_ready_push(&loop->ready, handle, NULL, ours ? HL_RUN_HANDLE : HL_RUN_FOREIGN) < 0) {
+    if (hl_loop_push(loop, handle, NULL, ours ? HL_RUN_HANDLE : HL_RUN_FOREIGN) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -458,7 +454,7 @@ start_task(HLLoop *loop, PyObject *task, bool eager)
     if (hl_task_register(task) < 0) {
         return -1;
     }
-    return hl_ready_push(&loop->ready, task, NULL, HL_STEP_TASK);
+    return hl_loop_push(loop, task, NULL, HL_STEP_TASK);
 }
 
 /* Task(coro, loop=self, **keywords), for what the short way does not do. */

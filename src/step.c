@@ -104,7 +104,7 @@ hl_task_schedule_step(PyObject *self, PyObject *exc)
     HLTask *t = hl_task(self);
     HLLoop *loop = (HLLoop *)t->future.loop;
     if (t->future.native_loop && hl_loop_is_plain(loop)) {
-        return hl_ready_push(&loop->ready, self, exc, HL_STEP_TASK);
+        return hl_loop_push(loop, self, exc, HL_STEP_TASK);
     }
     PyObject *context = hl_task_context(self);
     PyObject *step = context != NULL ? step_callable(self) : NULL;

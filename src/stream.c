@@ -212,7 +212,7 @@ schedule_waiter(HLStream *self, PyObject *waiter)
     HLLoop *loop = self->loop;
     if (hl_loop_is_plain(loop) && Py_IS_TYPE(waiter, self->st->FutureType)
         && hl_future(waiter)->loop == (PyObject *)loop) {
-        return hl_ready_push_io(&loop->ready, waiter, on_made);
+        return hl_loop_push_io(loop, waiter, on_made);
     }
     PyObject *set_result[2] = {waiter, Py_None};
     return hl_loop_schedule(loop, self->st->set_result_unless_cancelled, set_result, 2,
@@ -231,7 +231,7 @@ schedule_start(HLStream *self, PyObject *waiter)
     int rc = hl_loop_schedule(self->loop, made, &op, 1, given_context(self));
     Py_DECREF(made);
     if (rc < 0 || (!self->own_context && hl_capture_context(&self->context) < 0)
-        || hl_ready_push_io(&self->loop->ready, (PyObject *)self, hl_stream_start_reading) < 0) {
+        || hl_loop_push_io(self->loop, (PyObject *)self, hl_stream_start_reading) < 0) {
         return -1;
     }
     return waiter == NULL || waiter == Py_None ? 0 : schedule_waiter(self, waiter);

@@ -94,9 +94,8 @@ on_watch_close(uv_handle_t *handle)
 static void
 push_side(HLLoop *loop, const Side *side)
 {
-    int rc = side->on_ready == NULL
-                 ? hl_ready_push(&loop->ready, side->object, NULL, HL_RUN_HANDLE)
-                 : hl_ready_push_io(&loop->ready, side->object, side->on_ready);
+    int rc = side->on_ready == NULL ? hl_loop_push(loop, side->object, NULL, HL_RUN_HANDLE)
+                                    : hl_loop_push_io(loop, side->object, side->on_ready);
     if (rc < 0) {
         PyErr_WriteUnraisable((PyObject *)loop);
     }

@@ -99,6 +99,20 @@ def test_a_loss_is_bold_in_markdown(tmp_path):
         assert "old" not in text
 
 
+def test_the_column_of_others_says_which_were_measured():
+    one = record_of(asyncio=[4] * 5, hotloop=[1] * 5, uvloop=[2] * 5)
+    two = record_of(asyncio=[4] * 5, hotloop=[1] * 5, uvloop=[2] * 5, rsloop=[1] * 5)
+    text = markdown.headlines([one, two], ["", ""])
+    names = [cell.strip() for cell in text.splitlines()[0].split("|")]
+    assert names[2:-1] == [
+        "hotloop, Python 3.11",
+        "uvloop",
+        "hotloop, Python 3.11",
+        "fastest other loop",
+    ]
+    assert "uvloop 2.00x" in text and "rsloop 4.00x" in text
+
+
 def test_a_load_generator_that_was_the_limit_is_told():
     record = record_of(asyncio=[2] * 5, hotloop=[1] * 5)
     record.results[WORKLOAD]["hotloop"].summary["client_busy"] = 0.97

@@ -6,6 +6,7 @@ Lessons row 10: uvloop#720 lost wake-ups, #408 stopped early.
 import asyncio
 import concurrent.futures
 import contextvars
+import socket
 import sys
 import threading
 import time
@@ -84,6 +85,109 @@ def test_an_idle_loop_wakes_up_every_time(loop):
             done = threading.Event()
             loop.call_soon_threadsafe(done.set)
             assert done.wait(20), f"wake-up {number} was lost"
+
+
+async def noting(note):
+    note()
+
+
+async def calls_soon(loop, send, note):
+    send()
+    loop.call_soon(note)
+
+
+async def makes_a_task(loop, send, note):
+    send()
+    return loop.create_task(noting(note))
+
+
+async def wakes_a_task(loop, send, note):
+    async def wait():
+        await future
+        note()
+
+    future = loop.create_future()
+    task = loop.create_task(wait())
+    await asyncio.sleep(0)
+    send()
+    future.set_result(None)
+    return task
+
+
+async def calls_back(loop, send, note):
+    future = loop.create_future()
+    future.add_done_callback(lambda future: note())
+    send()
+    future.set_result(None)
+
+
+async def yields(loop, send, note):
+    send()
+    await asyncio.sleep(0)
+    note()
+
+
+async def has_a_timer(loop, send, note):
+    send()
+    loop.call_later(0, note)
+
+
+async def has_a_reader(loop, send, note):
+    def read():
+        loop.remove_reader(left)
+        left.close()
+        right.close()
+        note()
+
+    left, right = socket.socketpair()
+    loop.add_reader(left, read)
+    await asyncio.sleep(0)
+    send()
+    right.send(b"x")
+
+
+async def has_a_connection(loop, send, note):
+    class Protocol(asyncio.Protocol):
+        def connection_made(self, transport):
+            note()
+            transport.close()
+
+    left, right = socket.socketpair()
+    left.setblocking(False)
+    right.close()
+    send()
+    await loop.connect_accepted_socket(Protocol, left)
+
+
+@pytest.mark.parametrize(
+    "scheduling",
+    [
+        calls_soon,
+        makes_a_task,
+        wakes_a_task,
+        calls_back,
+        yields,
+        has_a_timer,
+        has_a_reader,
+        has_a_connection,
+    ],
+)
+def test_what_a_thread_sent_before_comes_before(scheduling, loop, run):
+    seen = []
+
+    def send():
+        thread = threading.Thread(target=loop.call_soon_threadsafe, args=(seen.append, "thread"))
+        thread.start()
+        thread.join()
+
+    async def main():
+        await asyncio.sleep(0.002)  # a busy loop does not poll in every turn
+        task = await scheduling(loop, send, lambda: seen.append("loop"))
+        await until(lambda: len(seen) == 2)
+        await asyncio.gather(*filter(None, [task]))
+
+    run(main())
+    assert seen == ["thread", "loop"]
 
 
 def test_the_callbacks_of_one_thread_keep_their_order(loop):
