@@ -36,6 +36,8 @@ class CtrlC(Family):
 
 
 def measure(new_event_loop: LoopFactory, seconds: float) -> Metrics:
+    # What a shell has put into the background ignores it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     latencies = []
     while len(latencies) < 5 and sum(latencies) < 0.5:
         latencies.append(interrupt(new_event_loop))

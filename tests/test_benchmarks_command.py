@@ -244,3 +244,12 @@ def test_what_is_missing_is_told(benchmarks, monkeypatch):
 def test_a_part_of_a_missing_package_is_missing():
     assert modules("asyncio.tasks")() == ""
     assert modules("no_such.part", "json")() == "no_such.part not installed"
+
+
+def test_ctrl_c_is_measured_in_the_background_too():
+    """A shell has background jobs ignore SIGINT, and they pass that on."""
+    program = "from benchmarks.ctrl_c import measure; import asyncio; print(measure(asyncio.new_event_loop, 0.1))"
+    command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-c", program]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    assert eval(run.stdout)["median_ms"] < 1900, "ended by the program's own timer"
