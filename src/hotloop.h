@@ -442,25 +442,24 @@ hl_loop_is_plain(HLLoop *loop)
 {
     return !loop->debug && !(loop->patched & HL_PATCHED_CALL_SOON) && !loop->closed;
 }
+int hl_loop_take_inbox(HLLoop *loop);
 /* Move what other threads left in the inbox to the ready ring. */
-int hl_loop_drain_inbox(HLLoop *loop);
+static inline int
+hl_loop_drain_inbox(HLLoop *loop)
+{
+    return hl_inbox_is_empty(&loop->inbox) ? 0 : hl_loop_take_inbox(loop);
+}
 /* hl_ready_push() and hl_ready_push_io(), behind whatever other threads have sent before. */
 static inline int
 hl_loop_push(HLLoop *loop, PyObject *object, PyObject *arg, HLEntryKind kind)
 {
-    if (!hl_inbox_is_empty(&loop->inbox) && hl_loop_drain_inbox(loop) < 0) {
-        return -1;
-    }
-    return hl_ready_push(&loop->ready, object, arg, kind);
+    return hl_loop_drain_inbox(loop) < 0 ? -1 : hl_ready_push(&loop->ready, object, arg, kind);
 }
 
 static inline int
 hl_loop_push_io(HLLoop *loop, PyObject *object, HLOnReady on_ready)
 {
-    if (!hl_inbox_is_empty(&loop->inbox) && hl_loop_drain_inbox(loop) < 0) {
-        return -1;
-    }
-    return hl_ready_push_io(&loop->ready, object, on_ready);
+    return hl_loop_drain_inbox(loop) < 0 ? -1 : hl_ready_push_io(&loop->ready, object, on_ready);
 }
 /* The handle or call that a link lies in.  Borrowed. */
 PyObject *hl_inbox_object(HLInboxEntry entry);

@@ -238,7 +238,7 @@ run_turn(HLLoop *loop)
     if ((idle || hl_poll_is_due(loop)) && poll(loop, idle) < 0) {
         return -1;
     }
-    if (!hl_inbox_is_empty(&loop->inbox) && hl_loop_drain_inbox(loop) < 0) {
+    if (hl_loop_drain_inbox(loop) < 0) {
         return -1;
     }
     return move_due_timers(loop) < 0 ? -1 : run_ready(loop);

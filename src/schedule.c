@@ -211,7 +211,7 @@ hl_inbox_object(HLInboxEntry entry)
 }
 
 int
-hl_loop_drain_inbox(HLLoop *loop)
+hl_loop_take_inbox(HLLoop *loop)
 {
     HLInboxEntry entry = hl_inbox_take(&loop->inbox);
     int rc = 0;

@@ -17,10 +17,9 @@ on_signal(uv_poll_t *poll, int Py_UNUSED(status), int Py_UNUSED(events))
     HLLoop *loop = poll->data;
     ssize_t n = read(loop->signal_fds[0], loop->signal_numbers, sizeof(loop->signal_numbers));
     loop->signal_count = n > 0 ? (int)n : 0;
-    if (n > 0 && loop->owns_wakeup_fd && loop->old_wakeup_fd >= 0
-        && loop->old_wakeup_fd != loop->signal_fds[1]) {
-        n = write(loop->old_wakeup_fd, loop->signal_numbers,
-                  (size_t)n); /* full or closed: so be it */
+    if (n > 0 && loop->owns_wakeup_fd && loop->old_wakeup_fd >= 0) {
+        /* It may be full or closed. */
+        (void)!write(loop->old_wakeup_fd, loop->signal_numbers, (size_t)n);
     }
 }
 
@@ -133,6 +132,9 @@ hl_wakeup_begin(HLLoop *loop)
         return -1;
     }
     int rc = set_wakeup_fd(loop, fd, &loop->old_wakeup_fd);
+    if (loop->old_wakeup_fd == fd) {
+        loop->old_wakeup_fd = -1; /* ours, left by add_signal_handler() */
+    }
     loop->owns_wakeup_fd = rc == 0;
     return rc < 0 ? -1 : 0;
 }
@@ -157,9 +159,8 @@ hl_wakeup_end(HLLoop *loop)
     if (has_signal_handlers(loop)) {
         return;
     }
-    int old = loop->old_wakeup_fd == loop->signal_fds[1] ? -1 : loop->old_wakeup_fd;
     int ignored;
-    if (set_wakeup_fd(loop, old, &ignored) < 0) {
+    if (set_wakeup_fd(loop, loop->old_wakeup_fd, &ignored) < 0) {
         PyErr_WriteUnraisable((PyObject *)loop);
     }
 }

@@ -146,10 +146,10 @@ PREAMBLE = {
         """,
 }
 
-RUN = """
+RUN = f"""
 def run(coro, **options):
     with asyncio.Runner(loop_factory=new_event_loop, **options) as runner:
-        runner.get_loop().slow_callback_duration = 60
+        runner.get_loop().slow_callback_duration = {PATIENT}
         return runner.run(coro)
 """
 

@@ -100,7 +100,6 @@ def test_reaped_before_the_loop_could_watch(monkeypatch, logged):
         process = await asyncio.create_subprocess_exec("false")
         return await finish(process.wait())
 
-    _process._pidfds_work()
     assert HOTLOOP.run(main()) == 255
     [message] = logged.messages()
     assert "will report returncode 255" in message
@@ -263,7 +262,6 @@ def test_without_a_pidfd_a_thread_waits(monkeypatch, nothing_left):
         assert any("waitpid" in thread.name for thread in threading.enumerate())
         return await finish(process.wait())
 
-    _process._pidfds_work()
     assert HOTLOOP.run(main()) == 3
 
 
