@@ -1,6 +1,6 @@
 /* Argument parsing: one table-driven helper for FASTCALL|KEYWORDS methods and for tp_init,
-   and a shorter one for the callback(*args, context=) family.  Messages are worded as those
-   of Python functions. */
+   and shorter ones for what takes context=.  Where asyncio's counterpart is a Python function it
+   is called with arguments that ours does not take: nobody else words its errors as well. */
 
 #include "hotloop.h"
 
@@ -112,4 +112,49 @@ hl_parse_context(HLState *st, const char *function, PyObject *const *args, Py_ss
         *context = args[nargs + i] == Py_None ? NULL : args[nargs + i];
     }
     return 0;
+}
+
+static bool
+store_call_keyword(HLState *st, PyObject *name, PyObject *value, PyObject *first_name,
+                   HLCallArguments *call)
+{
+    if (PyUnicode_Compare(name, st->name.context) == 0) {
+        call->context = value == Py_None ? NULL : value;
+    }
+    else if (call->callback == NULL && PyUnicode_Compare(name, st->name.callback) == 0) {
+        call->callback = value;
+    }
+    else if (first_name != NULL && call->first == NULL
+             && PyUnicode_Compare(name, first_name) == 0) {
+        call->first = value;
+    }
+    else {
+        return false;
+    }
+    return true;
+}
+
+bool
+hl_parse_call(HLState *st, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+              PyObject *first_name, HLCallArguments *call)
+{
+    PyObject *const *values = args + nargs;
+    *call = (HLCallArguments){NULL};
+    if (first_name != NULL && nargs > 0) {
+        call->first = *args++;
+        nargs--;
+    }
+    if (nargs > 0) {
+        call->callback = *args++;
+        nargs--;
+    }
+    call->args = args;
+    call->nargs = nargs;
+    Py_ssize_t nkeywords = kwnames != NULL ? PyTuple_GET_SIZE(kwnames) : 0;
+    for (Py_ssize_t i = 0; i < nkeywords; i++) {
+        if (!store_call_keyword(st, PyTuple_GET_ITEM(kwnames, i), values[i], first_name, call)) {
+            return false;
+        }
+    }
+    return call->callback != NULL && (first_name == NULL || call->first != NULL);
 }

@@ -253,6 +253,21 @@ int hl_parse_init(const HLParameters *parameters, PyObject *args, PyObject *kwar
 int hl_parse_context(HLState *st, const char *function, PyObject *const *args, Py_ssize_t nargs,
                      PyObject *kwnames, PyObject **context);
 
+/* A call of method(callback, *args, context=None), or with one parameter more before these. */
+typedef struct {
+    PyObject *first;       /* that one: delay, when, fd; borrowed */
+    PyObject *callback;    /* borrowed */
+    PyObject *const *args; /* borrowed */
+    Py_ssize_t nargs;
+    PyObject *context; /* borrowed, or NULL */
+} HLCallArguments;
+
+/* Fill call.  The parameters may be given by keyword too, as Python functions allow; first_name is
+   the additional one's, or NULL.  false, with no exception set, for what is no such call: then
+   hl_loop_call_inherited() raises asyncio's own. */
+bool hl_parse_call(HLState *st, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+                   PyObject *first_name, HLCallArguments *call);
+
 /* ---- From errors.c ---- */
 
 /* Raise the OSError for a libuv error code.  Always NULL. */
@@ -465,7 +480,7 @@ hl_loop_push_io(HLLoop *loop, PyObject *object, HLOnReady on_ready)
 PyObject *hl_inbox_object(HLInboxEntry entry);
 /* loop._check_callback(callback, method). */
 int hl_loop_check_callback(HLLoop *loop, PyObject *callback, const char *method);
-/* asyncio's own method, for what ours does not do. */
+/* asyncio's own method, for what ours does not do, and for what is wrong with the arguments. */
 PyObject *hl_loop_call_inherited(HLLoop *loop, const char *name, PyObject *const *args,
                                  Py_ssize_t nargs, PyObject *kwnames);
 /* Called when a timer handle is cancelled. */

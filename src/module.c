@@ -125,7 +125,7 @@ static int
 ask_asyncio(HLState *st)
 {
     long keywords, flags;
-    PyObject *create_task = PyObject_GetAttrString(st->BaseEventLoop, "create_task");
+    PyObject *create_task = PyObject_GetAttrString(st->SelectorEventLoop, "create_task");
     int rc = create_task == NULL || code_attribute(create_task, "co_flags", &flags) < 0
                      || code_attribute(st->format_callback_source, "co_kwonlyargcount", &keywords)
                             < 0

@@ -59,19 +59,18 @@ static PyObject *
 add_side(HLLoop *loop, HLSide side, const char *method, PyObject *const *args, Py_ssize_t nargs,
          PyObject *kwnames)
 {
-    PyObject *context;
-    if (hl_loop_check_closed(loop) < 0 || hl_loop_check_process(loop) < 0
-        || hl_parse_context(loop->st, method, args, nargs, kwnames, &context) < 0) {
+    HLCallArguments call;
+    if (!hl_parse_call(loop->st, args, nargs, kwnames, loop->st->name.fd, &call)) {
+        return hl_loop_call_inherited(loop, method, args, nargs, kwnames);
+    }
+    if (hl_loop_check_closed(loop) < 0 || hl_loop_check_process(loop) < 0) {
         return NULL;
     }
-    if (nargs < 2) {
-        return PyErr_Format(PyExc_TypeError, "%s() takes a descriptor and a callback", method);
-    }
-    int fd = to_descriptor(loop, args[0]);
+    int fd = to_descriptor(loop, call.first);
     if (fd < 0) {
         return NULL;
     }
-    PyObject *handle = hl_handle_new(loop, args[1], args + 2, nargs - 2, context);
+    PyObject *handle = hl_handle_new(loop, call.callback, call.args, call.nargs, call.context);
     if (handle == NULL) {
         return NULL;
     }
@@ -81,8 +80,8 @@ add_side(HLLoop *loop, HLSide side, const char *method, PyObject *const *args, P
         Py_DECREF(handle);
         return NULL;
     }
-    if (!PyLong_Check(args[0])) {
-        hl_watch_keep_file(loop, fd, args[0]);
+    if (!PyLong_Check(call.first)) {
+        hl_watch_keep_file(loop, fd, call.first);
     }
     if (previous != NULL) {
         int rc = hl_reader_replaced(loop->st, previous);

@@ -45,85 +45,20 @@ check_call(HLLoop *loop, PyObject *callback, const char *method, bool same_threa
                : 0;
 }
 
-/* ---- Arguments: callback(*args, context=None), after up to one more ---- */
-
-typedef struct {
-    PyObject *first;       /* delay or when; borrowed */
-    PyObject *callback;    /* borrowed */
-    PyObject *const *args; /* borrowed */
-    Py_ssize_t nargs;
-    PyObject *context; /* borrowed, or NULL */
-} CallArguments;
-
-/* The parameters may be given by keyword too, as Python functions allow. */
-static int
-parse_keywords(HLState *st, const char *function, PyObject *const *values, PyObject *kwnames,
-               PyObject *first_name, CallArguments *call)
-{
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(kwnames); i++) {
-        PyObject *name = PyTuple_GET_ITEM(kwnames, i);
-        if (PyUnicode_Compare(name, st->name.context) == 0) {
-            call->context = values[i] == Py_None ? NULL : values[i];
-        }
-        else if (call->callback == NULL && PyUnicode_Compare(name, st->name.callback) == 0) {
-            call->callback = values[i];
-        }
-        else if (first_name != NULL && call->first == NULL
-                 && PyUnicode_Compare(name, first_name) == 0) {
-            call->first = values[i];
-        }
-        else {
-            PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'", function,
-                         name);
-            return -1;
-        }
-    }
-    return 0;
-}
-
-static int
-parse_call(HLState *st, const char *function, PyObject *const *args, Py_ssize_t nargs,
-           PyObject *kwnames, PyObject *first_name, CallArguments *call)
-{
-    PyObject *const *values = args + nargs;
-    *call = (CallArguments){NULL};
-    if (first_name != NULL && nargs > 0) {
-        call->first = *args++;
-        nargs--;
-    }
-    if (nargs > 0) {
-        call->callback = *args++;
-        nargs--;
-    }
-    call->args = args;
-    call->nargs = nargs;
-    if (kwnames != NULL && parse_keywords(st, function, values, kwnames, first_name, call) < 0) {
-        return -1;
-    }
-    if (first_name != NULL && call->first == NULL) {
-        PyErr_Format(PyExc_TypeError, "%s() missing required argument: '%U'", function,
-                     first_name);
-        return -1;
-    }
-    if (call->callback == NULL) {
-        PyErr_Format(PyExc_TypeError, "%s() missing required argument: 'callback'", function);
-        return -1;
-    }
-    return 0;
-}
-
 /* ---- call_soon, call_soon_threadsafe ---- */
 
 static PyObject *
 loop_call_soon(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     HLLoop *loop = (HLLoop *)self;
-    CallArguments call;
+    HLCallArguments call;
     if (kwnames == NULL && nargs > 0 && !loop->debug && !loop->closed) {
-        call = (CallArguments){NULL, args[0], args + 1, nargs - 1, NULL};
+        call = (HLCallArguments){NULL, args[0], args + 1, nargs - 1, NULL};
     }
-    else if (parse_call(loop->st, "call_soon", args, nargs, kwnames, NULL, &call) < 0
-             || check_call(loop, call.callback, "call_soon", true) < 0) {
+    else if (!hl_parse_call(loop->st, args, nargs, kwnames, NULL, &call)) {
+        return hl_loop_call_inherited(loop, "call_soon", args, nargs, kwnames);
+    }
+    else if (check_call(loop, call.callback, "call_soon", true) < 0) {
         return NULL;
     }
     PyObject *handle = hl_handle_new(loop, call.callback, call.args, call.nargs, call.context);
@@ -177,9 +112,11 @@ loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t narg
                           PyObject *kwnames)
 {
     HLLoop *loop = (HLLoop *)self;
-    CallArguments call;
-    if (parse_call(loop->st, "call_soon_threadsafe", args, nargs, kwnames, NULL, &call) < 0
-        || check_call(loop, call.callback, "call_soon_threadsafe", false) < 0) {
+    HLCallArguments call;
+    if (!hl_parse_call(loop->st, args, nargs, kwnames, NULL, &call)) {
+        return hl_loop_call_inherited(loop, "call_soon_threadsafe", args, nargs, kwnames);
+    }
+    if (check_call(loop, call.callback, "call_soon_threadsafe", false) < 0) {
         return NULL;
     }
     PyObject *handle = hl_handle_new(loop, call.callback, call.args, call.nargs, call.context);
@@ -256,7 +193,7 @@ loop_write_to_self(PyObject *self, PyObject *Py_UNUSED(ignored))
 /* ---- Timers ---- */
 
 static PyObject *
-schedule_timer(HLLoop *loop, PyObject *when, const CallArguments *call)
+schedule_timer(HLLoop *loop, PyObject *when, const HLCallArguments *call)
 {
     double deadline = PyFloat_AsDouble(when);
     if (deadline == -1.0 && PyErr_Occurred()) {
@@ -294,7 +231,7 @@ deadline_after(HLLoop *loop, PyObject *delay)
 
 /* self.call_at(when, callback, *args, context=context), where somebody has put their own. */
 static PyObject *
-call_at_by_name(HLLoop *loop, PyObject *when, const CallArguments *call)
+call_at_by_name(HLLoop *loop, PyObject *when, const HLCallArguments *call)
 {
     PyObject *handle = NULL;
     PyObject *method = PyObject_GetAttrString((PyObject *)loop, "call_at");
@@ -319,10 +256,9 @@ static PyObject *
 loop_call_later(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     HLLoop *loop = (HLLoop *)self;
-    CallArguments call;
-    if (parse_call(loop->st, "call_later", args, nargs, kwnames, loop->st->name.delay, &call)
-        < 0) {
-        return NULL;
+    HLCallArguments call;
+    if (!hl_parse_call(loop->st, args, nargs, kwnames, loop->st->name.delay, &call)) {
+        return hl_loop_call_inherited(loop, "call_later", args, nargs, kwnames);
     }
     if (call.first == Py_None) {
         PyErr_SetString(PyExc_TypeError, "delay must not be None");
@@ -344,9 +280,9 @@ static PyObject *
 loop_call_at(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     HLLoop *loop = (HLLoop *)self;
-    CallArguments call;
-    if (parse_call(loop->st, "call_at", args, nargs, kwnames, loop->st->name.when, &call) < 0) {
-        return NULL;
+    HLCallArguments call;
+    if (!hl_parse_call(loop->st, args, nargs, kwnames, loop->st->name.when, &call)) {
+        return hl_loop_call_inherited(loop, "call_at", args, nargs, kwnames);
     }
     if (call.first == Py_None) {
         PyErr_SetString(PyExc_TypeError, "when cannot be None");
@@ -425,7 +361,7 @@ PyObject *
 hl_loop_call_inherited(HLLoop *loop, const char *name, PyObject *const *args, Py_ssize_t nargs,
                        PyObject *kwnames)
 {
-    PyObject *method = PyObject_GetAttrString(loop->st->BaseEventLoop, name);
+    PyObject *method = PyObject_GetAttrString(loop->st->SelectorEventLoop, name);
     Py_ssize_t total = nargs + (kwnames != NULL ? PyTuple_GET_SIZE(kwnames) : 0);
     PyObject **stack = PyMem_Malloc((size_t)(total + 1) * sizeof(PyObject *));
     PyObject *result = NULL;
@@ -478,6 +414,36 @@ create_task_by_type(HLLoop *loop, PyObject *coro, PyObject *name, PyObject *cont
     return task;
 }
 
+static PyObject *
+make_task(HLLoop *loop, PyObject *coro, PyObject *name, PyObject *context, PyObject *eager)
+{
+    if ((eager != NULL && !PyBool_Check(eager)) || !hl_loop_is_plain(loop)) {
+        return create_task_by_type(loop, coro, name, context, eager);
+    }
+    PyObject *task = hl_task_new(loop, coro, name, context);
+    if (task != NULL && start_task(loop, task, eager == Py_True) < 0) {
+        Py_CLEAR(task);
+    }
+    return task;
+}
+
+/* Until create_task() took **kwargs, a factory's task got its name when it was made, and so an
+   eager one after its first step; in 3.13 even if that is None. */
+static PyObject *
+make_task_and_name_it(HLLoop *loop, PyObject *coro, PyObject *name, PyObject *context)
+{
+    PyObject *task = make_task(loop, coro, NULL, context, Py_True);
+    bool named = name != NULL && name != Py_None;
+    if (task != NULL && (named || PY_VERSION_HEX >= 0x030D0000)) {
+        PyObject *done = PyObject_CallMethod(task, "set_name", "O", named ? name : Py_None);
+        if (done == NULL) {
+            Py_CLEAR(task);
+        }
+        Py_XDECREF(done);
+    }
+    return task;
+}
+
 static const char *const create_task_names[] = {"coro", "name", "context", NULL};
 static const HLParameters create_task_parameters = {"create_task", create_task_names, 1, 1};
 static const char *const create_task_eager_names[] = {"coro", "name", "context", "eager_start",
@@ -490,9 +456,8 @@ loop_create_task(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObje
 {
     HLLoop *loop = (HLLoop *)self;
     HLState *st = loop->st;
-    bool eager = loop->task_factory != NULL && loop->task_factory == st->eager_task_factory
-                 && st->create_task_takes_kwargs; /* before, a name was set after the start */
-    if (loop->task_factory != NULL && !eager) {   /* how it is called differs by version */
+    bool eager = loop->task_factory != NULL && loop->task_factory == st->eager_task_factory;
+    if (loop->task_factory != NULL && !eager) { /* how it is called differs by version */
         return hl_loop_call_inherited(loop, "create_task", args, nargs, kwnames);
     }
     PyObject *values[4] = {NULL};
@@ -502,22 +467,19 @@ loop_create_task(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObje
         values[0] = args[0];
     }
     else if (hl_parse(parameters, args, nargs, kwnames, values) < 0) {
-        return NULL;
+        PyErr_Clear();
+        return hl_loop_call_inherited(loop, "create_task", args, nargs, kwnames);
     }
     if (hl_loop_check_closed(loop) < 0) {
         return NULL;
     }
+    if (eager && !st->create_task_takes_kwargs) {
+        return make_task_and_name_it(loop, values[0], values[1], values[2]);
+    }
     if (values[3] == NULL && eager) {
         values[3] = Py_True;
     }
-    if ((values[3] != NULL && !PyBool_Check(values[3])) || !hl_loop_is_plain(loop)) {
-        return create_task_by_type(loop, values[0], values[1], values[2], values[3]);
-    }
-    PyObject *task = hl_task_new(loop, values[0], values[1], values[2]);
-    if (task != NULL && start_task(loop, task, values[3] == Py_True) < 0) {
-        Py_CLEAR(task);
-    }
-    return task;
+    return make_task(loop, values[0], values[1], values[2], values[3]);
 }
 
 /* ---- Table ---- */

@@ -18,7 +18,7 @@
     X(accept) X(add_done_callback) X(buffer_updated) X(call_exception_handler) X(call_soon)      \
     X(callback) X(cancel) X(close) X(connect) X(connection_lost) X(connection_made) X(context)   \
     X(data) X(data_received) X(datagram_received) X(debug) X(delay) X(eager_start)               \
-    X(eof_received) X(error_received) X(exception) X(fileno) X(get_buffer) X(get_debug)          \
+    X(eof_received) X(error_received) X(exception) X(fd) X(fileno) X(get_buffer) X(get_debug)          \
     X(get_loop) X(getpeername) X(getsockname) X(gettimeout) X(is_running) X(loop) X(message)     \
     X(msg) X(name) X(pause_writing) X(peername) X(pipe) X(protocol) X(recv) X(recv_into)         \
     X(recvfrom) X(recvfrom_into) X(result) X(resume_writing) X(run) X(send) X(sendto)            \
@@ -37,7 +37,7 @@ typedef struct {
     X(StockTask, "_asyncio", "Task")                                                             \
     X(StockHandle, "asyncio", "Handle")                                                          \
     X(StockTimerHandle, "asyncio", "TimerHandle")                                                \
-    X(BaseEventLoop, "asyncio", "BaseEventLoop")                                                 \
+    X(SelectorEventLoop, "asyncio", "SelectorEventLoop")                                         \
     X(CancelledError, "asyncio", "CancelledError")                                               \
     X(InvalidStateError, "asyncio", "InvalidStateError")                                         \
     X(enter_task, "_asyncio", "_enter_task")                                                     \
@@ -153,7 +153,7 @@ typedef struct HLState {
     bool socket_original;         /* and whether they were the same */
     PyObject *registry;           /* the set behind the WeakSet of tasks, or NULL */
     int format_takes_debug;       /* _format_callback_source(..., debug=) */
-    int create_task_takes_kwargs; /* BaseEventLoop.create_task(coro, **kwargs) */
+    int create_task_takes_kwargs; /* asyncio's create_task(coro, **kwargs) */
     int server_knows_transports;  /* Server._attach(transport) */
     int write_names_types;        /* the wording of write()'s TypeError */
     HLTaskLayout layout;

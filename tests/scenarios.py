@@ -500,6 +500,17 @@ def eager_tasks(loop, impl):
     loop.run_until_complete(main())
 
 
+def eager_tasks_of_the_factory(loop, impl):
+    async def main():
+        for _ in range(10):
+            await asyncio.create_task(value(Thing()), name="named")
+            await asyncio.create_task(value(Thing(), 0))
+
+    loop.set_task_factory(asyncio.eager_task_factory)
+    loop.run_until_complete(main())
+    loop.set_task_factory(None)
+
+
 def debug_mode(loop, impl):
     loop.set_debug(True)
     loop.slow_callback_duration = 100
@@ -559,4 +570,4 @@ SCENARIOS = [
     signal_handlers,
 ]
 if sys.version_info >= (3, 12):
-    SCENARIOS.append(eager_tasks)
+    SCENARIOS += [eager_tasks, eager_tasks_of_the_factory]

@@ -263,14 +263,78 @@ def test_errors_of_the_eager_task_factory(loop):
     loop.run_until_complete(main())
 
 
-@pytest.mark.skipif(sys.version_info < (3, 14), reason="create_task(**kwargs) is new in 3.14")
-def test_the_loops_own_tasks_come_from_the_eager_task_factory(impl, loop):
+@eager_only
+@pytest.mark.parametrize("debug", [False, True], ids=["", "debug"])
+def test_the_loops_own_tasks_come_from_the_eager_task_factory(impl, loop, debug):
     loop.set_task_factory(asyncio.eager_task_factory)
+    loop.set_debug(debug)
 
     async def main():
         task = asyncio.create_task(nothing(), name="named")
-        assert type(task) is (impl.Task if impl.name != "asyncio" else asyncio.Task)
+        assert type(task) is impl.Task
         assert task.done() and task.get_name() == "named"
+
+    loop.run_until_complete(main())
+    loop.set_debug(False)
+
+
+@eager_only
+@pytest.mark.parametrize("name", [{}, {"name": None}, {"name": "named"}, {"name": 1}], ids=repr)
+def test_when_tasks_of_the_eager_task_factory_are_named(name):
+    """Until 3.13.2 after their first step, and in 3.13.0 "None" if nobody names them."""
+
+    def scenario(loop, Task):
+        loop.set_task_factory(asyncio.eager_task_factory)
+        names = []
+
+        async def see():
+            names.append(asyncio.current_task().get_name())
+            await asyncio.sleep(0)
+            names.append(asyncio.current_task().get_name())
+
+        async def main():
+            for create in (asyncio.create_task, loop.create_task):
+                task = create(see(), **name)
+                names.append(task.get_name())
+                await task
+
+        loop.run_until_complete(main())
+        return [normalise(seen) for seen in names]
+
+    on_each(scenario)
+    on_each(scenario, debug=True)
+
+
+@eager_only
+def test_a_name_that_an_eager_task_of_the_factory_cannot_take(logged):
+    """Where it gets its name as it is made (3.14), asyncio also logs that a pending task was destroyed."""
+
+    class Nameless:
+        def __str__(self):
+            raise LookupError("no name")
+
+    def scenario(loop, Task):
+        loop.set_task_factory(asyncio.eager_task_factory)
+        coro = nothing()
+
+        async def main():
+            return outcome(loop.create_task, coro, name=Nameless())
+
+        try:
+            return loop.run_until_complete(main())
+        finally:
+            coro.close()
+
+    assert on_each(scenario)[:2] == ("raised", LookupError)
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 14), reason="create_task(eager_start=...) is new in 3.14"
+)
+def test_the_eager_task_factory_can_be_told_not_to_start(loop):
+    loop.set_task_factory(asyncio.eager_task_factory)
+
+    async def main():
         late = asyncio.create_task(nothing(), eager_start=False)
         assert not late.done()
         await late

@@ -101,7 +101,6 @@ _steps = (
 
 _signature = inspect.signature(_stock)
 Connecting.create_connection.__doc__ = _stock.__doc__
-Connecting.create_connection.__qualname__ = _stock.__qualname__  # for messages and warnings
 Connecting.create_connection.__signature__ = _signature
 if not _signature.parameters.keys() <= set(Connecting.create_connection.__code__.co_varnames):
     del Connecting.create_connection  # an asyncio that is not known here

@@ -5,6 +5,7 @@ handlers, exception handlers, shutdown of generators, ...) is the running Python
 """
 
 import asyncio
+import inspect
 import selectors
 import signal
 import socket
@@ -243,6 +244,16 @@ class _Watches:
         self._loop = None
 
 
+def _name_as_asyncio(cls):
+    # Messages and warnings name a method's class ("coroutine '...' was never awaited").
+    for name, method in vars(cls).items():
+        stock = getattr(asyncio.SelectorEventLoop, name, None)
+        if inspect.isfunction(method) and inspect.isfunction(stock) and name != "__init__":
+            method.__qualname__ = stock.__qualname__
+
+
+for _class in (EventLoop, Connecting, SocketCalls):
+    _name_as_asyncio(_class)
 _core._own_methods(EventLoop)
 EventLoop.__module__ = "hotloop"
 Loop = EventLoop

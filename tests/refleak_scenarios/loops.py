@@ -27,6 +27,17 @@ def loop_closed_full(env):
 
 
 @scenario
+def loop_methods_called_wrongly(env):
+    wrong = {"unexpected": object()}
+    for method in ("call_soon", "call_soon_threadsafe", "create_task", "_add_reader"):
+        attempt(TypeError, getattr(env.loop, method))
+        attempt(TypeError, getattr(env.loop, method), object(), **wrong)
+    for method in ("call_later", "call_at", "_add_writer"):
+        attempt(TypeError, getattr(env.loop, method), 1)
+        attempt(TypeError, getattr(env.loop, method), 1, object(), **wrong)
+
+
+@scenario
 def loop_dropped_open(env):
     loop = env.implementation.new_event_loop()
     loop.attribute = loop
