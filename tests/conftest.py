@@ -256,6 +256,11 @@ def Future(mixture):
 
 
 @pytest.fixture
+def future(Future, mixed_loop):
+    return Future(loop=mixed_loop)
+
+
+@pytest.fixture
 def Task(mixture):
     return mixture.Task
 

@@ -50,21 +50,20 @@ HOTLOOP = Implementation(
 )
 IMPLEMENTATIONS = [ASYNCIO, HOTLOOP]
 
-# Future and Task of one kind on a loop of the other.
-HOTLOOP_ON_STOCK = Implementation(
-    name="hotloop-on-asyncio",
-    new_event_loop=asyncio.SelectorEventLoop,
-    EventLoop=asyncio.SelectorEventLoop,
-    Future=hotloop.Future,
-    Task=hotloop.Task,
-)
-STOCK_ON_HOTLOOP = Implementation(
-    name="asyncio-on-hotloop",
-    new_event_loop=hotloop.new_event_loop,
-    EventLoop=hotloop.EventLoop,
-    Future=asyncio.Future,
-    Task=asyncio.Task,
-)
+
+def mixture(name, loops, types):
+    """Future and Task of one kind on a loop of the other."""
+    return Implementation(
+        name=name,
+        new_event_loop=loops.new_event_loop,
+        EventLoop=loops.EventLoop,
+        Future=types.Future,
+        Task=types.Task,
+    )
+
+
+HOTLOOP_ON_STOCK = mixture("hotloop-on-asyncio", loops=ASYNCIO, types=HOTLOOP)
+STOCK_ON_HOTLOOP = mixture("asyncio-on-hotloop", loops=HOTLOOP, types=ASYNCIO)
 MIXTURES = [ASYNCIO, HOTLOOP, HOTLOOP_ON_STOCK, STOCK_ON_HOTLOOP]
 
 
@@ -133,6 +132,10 @@ async def timer_opened():
 
 async def nothing():
     pass
+
+
+async def forever():
+    await asyncio.get_running_loop().create_future()
 
 
 PREAMBLE = {
@@ -338,6 +341,22 @@ class VirtualTime:
     def advance(self, seconds, settle=30):
         self.now += seconds
         turns(self, settle)
+
+
+class FailingCallSoon:
+    """Mixin for a loop that takes no calls any more once it is broken."""
+
+    broken = False
+
+    def call_soon(self, callback, *args, context=None):
+        if self.broken:
+            raise LookupError("no more")
+        return super().call_soon(callback, *args, context=context)
+
+
+def failing_loop(implementation):
+    """A loop of an implementation, not broken yet."""
+    return type("FailingLoop", (FailingCallSoon, implementation.EventLoop), {})()
 
 
 def virtual_loop(implementation):

@@ -17,6 +17,7 @@ from support import (
     Logged,
     clean_environment,
     normalise,
+    nothing,
     one_turn,
     outcome,
     run_script,
@@ -32,10 +33,6 @@ def debug_loop(loop):
     yield loop
     if not loop.is_closed():
         loop.set_debug(False)
-
-
-async def nothing():
-    pass
 
 
 # -- switching it on ---------------------------------------------------------

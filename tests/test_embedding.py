@@ -21,6 +21,7 @@ from support import (
     Contexts,
     VirtualTime,
     clean_environment,
+    nothing,
     outcome,
     run_script,
     same_on_both,
@@ -32,10 +33,6 @@ custom_run_loops = pytest.mark.skipif(
     not hasattr(asyncio.BaseEventLoop, "_run_forever_setup"),
     reason="custom run loops are new in 3.13",
 )
-
-
-async def nothing():
-    pass
 
 
 # -- a run loop of one's own ---------------------------------------------------

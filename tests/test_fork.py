@@ -30,6 +30,25 @@ def in_child(function):
 """
 
 
+# A reader on the parent's loop; and, at the end, whether what is sent to it still arrives.
+WATCHING = """
+import socket
+loop = new_event_loop()
+left, right = socket.socketpair()
+seen = []
+loop.add_reader(left, lambda: (seen.append(left.recv(100)), loop.stop()))
+loop.run_until_complete(asyncio.sleep(0.001))
+"""
+STILL_WATCHING = """
+right.send(b"still watched")
+loop.call_later(10, loop.stop)
+loop.run_forever()
+print(seen)
+loop.remove_reader(left)
+loop.close()
+"""
+
+
 def output(impl, source):
     return script_output(impl, CHILD + source).splitlines()
 
@@ -138,28 +157,16 @@ loop.close()
 def test_what_a_child_does_to_the_parents_loop_leaves_the_parents_descriptors_watched(impl):
     assert output(
         impl,
-        """
-import socket
-loop = new_event_loop()
-left, right = socket.socketpair()
-seen = []
-loop.add_reader(left, lambda: (seen.append(left.recv(100)), loop.stop()))
-loop.call_soon(loop.stop)
-loop.run_forever()
-
+        WATCHING
+        + """
 def disturb():
     left.close()
     right.close()
     return "closed"
 
 print(in_child(disturb))
-right.send(b"still watched")
-loop.call_later(10, loop.stop)
-loop.run_forever()
-print(seen)
-loop.remove_reader(left)
-loop.close()
-""",
+"""
+        + STILL_WATCHING,
     ) == ["child: closed", "0", "[b'still watched']"]
 
 
@@ -167,14 +174,8 @@ def test_closing_the_parents_loop_in_a_child_leaves_the_parent_working():
     """About hotloop only: asyncio's close() takes the descriptors out of the epoll that both share."""
     lines = output(
         HOTLOOP,
-        """
-import socket
-loop = new_event_loop()
-left, right = socket.socketpair()
-seen = []
-loop.add_reader(left, lambda: (seen.append(left.recv(100)), loop.stop()))
-loop.run_until_complete(asyncio.sleep(0.001))
-
+        WATCHING
+        + """
 def close():
     try:
         loop.close()
@@ -183,13 +184,8 @@ def close():
     return "survived"
 
 print(in_child(close))
-right.send(b"still watched")
-loop.call_later(10, loop.stop)
-loop.run_forever()
-print(seen)
-loop.remove_reader(left)
-loop.close()
-""",
+"""
+        + STILL_WATCHING,
     )
     assert lines == ["child: survived", "0", "[b'still watched']"]
 

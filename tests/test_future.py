@@ -36,11 +36,6 @@ def attributes(future):
     }
 
 
-@pytest.fixture
-def future(Future, mixed_loop):
-    return Future(loop=mixed_loop)
-
-
 def callback(future):
     pass
 

@@ -14,11 +14,6 @@ from support import (
 on_each = partial(support.on_each, kind="Future")
 
 
-@pytest.fixture
-def future(Future, mixed_loop):
-    return Future(loop=mixed_loop)
-
-
 # -- awaiting ------------------------------------------------------------------
 
 

@@ -8,16 +8,12 @@ import pytest
 import support
 from support import (
     Contexts,
+    failing_loop,
     one_turn,
     outcome,
 )
 
 on_each = partial(support.on_each, kind="Future")
-
-
-@pytest.fixture
-def future(Future, mixed_loop):
-    return Future(loop=mixed_loop)
 
 
 # -- callbacks -----------------------------------------------------------------
@@ -293,15 +289,7 @@ def test_a_loop_whose_call_soon_meddles_with_the_future_is_survived(mixture):
 
 
 def test_a_loop_whose_call_soon_fails_lets_the_error_out(mixture):
-    class Loop(mixture.EventLoop):
-        broken = False
-
-        def call_soon(self, callback, *args, context=None):
-            if self.broken:
-                raise LookupError("no more")
-            return super().call_soon(callback, *args, context=context)
-
-    loop = Loop()
+    loop = failing_loop(mixture)
     try:
         future = mixture.Future(loop=loop)
         future.add_done_callback(print)

@@ -19,11 +19,6 @@ on_each = partial(support.on_each, kind="Future")
 contexts_of = partial(support.contexts_of, kind="Future")
 
 
-@pytest.fixture
-def future(Future, mixed_loop):
-    return Future(loop=mixed_loop)
-
-
 # -- subclasses ----------------------------------------------------------------
 
 

@@ -12,9 +12,11 @@ import threading
 
 import pytest
 from support import (
+    ASYNCIO,
     MIXTURES,
     PATIENCE,
     clean_environment,
+    forever,
     normalise,
     run_command,
     same_on_both,
@@ -25,10 +27,6 @@ from support import (
 call_graph_only = pytest.mark.skipif(
     sys.version_info < (3, 14), reason="call graphs are new in 3.14"
 )
-
-
-async def forever():
-    await asyncio.get_running_loop().create_future()
 
 
 # -- from inside -------------------------------------------------------------
@@ -266,7 +264,8 @@ def test_awaited_by_is_kept_and_cleared_as_by_asyncio():
             log.append(names(future))
             tasks[1].cancel()
             turns(loop, 2)
-            finish(future) if not future.done() else None
+            if not future.done():
+                finish(future)
             turns(loop, 2)
             log.append(names(future))
         loop.close()
@@ -330,6 +329,12 @@ class Outside:
     def look(self, command):
         return run_command([sys.executable, "-m", "asyncio", command, str(self.child.pid)])
 
+    def shown(self, command):
+        """What a look shows; it must work."""
+        result = self.look(command)
+        assert (result.returncode, result.stderr) == (0, ""), result
+        return result.stdout
+
     def __enter__(self):
         return self
 
@@ -341,8 +346,6 @@ class Outside:
 @pytest.fixture(scope="module")
 def outside_works():
     """Reading another process's memory needs a right that containers often withhold, so stock asyncio tells."""
-    from support import ASYNCIO
-
     with Outside(ASYNCIO) as outside:
         result = outside.look("ps")
     if result.returncode and re.search(
@@ -365,20 +368,12 @@ def cells(text):
 def test_ps_shows_the_tasks_as_for_a_stock_process(outside_works):
     def scenario(impl):
         with Outside(impl) as outside:
-            result = outside.look("ps")
-        assert (result.returncode, result.stderr) == (0, ""), result
-        return cells(result.stdout)
+            return cells(outside.shown("ps"))
 
     rows = same_on_both(scenario)
     names = {name for row in rows for name in row}
-    for expected in (
-        "the main task",
-        "branch",
-        "leaf one",
-        "leaf two",
-        "future waiter",
-        "task waiter",
-    ):
+    tasks = ("the main task", "branch", "leaf one", "leaf two", "future waiter", "task waiter")
+    for expected in tasks:
         assert any(expected in name for name in names), expected
 
 
@@ -386,21 +381,19 @@ def test_ps_shows_the_tasks_as_for_a_stock_process(outside_works):
 def test_pstree_shows_the_tree_as_for_a_stock_process(outside_works):
     def scenario(impl):
         with Outside(impl) as outside:
-            result = outside.look("pstree")
-        assert (result.returncode, result.stderr) == (0, ""), result
+            text = outside.shown("pstree")
         # The order of siblings goes by address.
         return sorted(
-            re.sub(r"[│├└─\s]+", " ", normalise(line)).strip()
-            for line in result.stdout.splitlines()
+            re.sub(r"[│├└─\s]+", " ", normalise(line)).strip() for line in text.splitlines()
         )
 
     lines = same_on_both(scenario)
     assert any("leaf one" in line for line in lines)
-    assert any(re.search(r"\bleaf\b.*\.py|\bleaf\b", line) for line in lines)
+    assert any(re.search(r"\bleaf\b", line) for line in lines)
 
 
 @call_graph_only
-def test_pstree_of_a_loop_that_has_worked_for_a_while(outside_works):
+def test_ps_of_a_loop_that_has_worked_for_a_while(outside_works):
     """The fields that debuggers read must hold for tasks made from memory used before, too."""
     source = PROGRAM.replace(
         "    print(",
@@ -415,9 +408,7 @@ def test_pstree_of_a_loop_that_has_worked_for_a_while(outside_works):
 
     def scenario(impl):
         with Outside(impl, source) as outside:
-            result = outside.look("ps")
-        assert (result.returncode, result.stderr) == (0, ""), result
-        return cells(result.stdout)
+            return cells(outside.shown("ps"))
 
     assert same_on_both(scenario)
 

@@ -442,7 +442,7 @@ def test_anyio(on_hotloop):
     result.assert_outcomes(passed=4)
 
 
-AIOHTTP_APP = """
+AIOHTTP = """
     from aiohttp import web
     from helpers import check
 
@@ -450,29 +450,24 @@ AIOHTTP_APP = """
         check()
         return web.Response(text="hello")
 
-    def app():
+    async def test_client(aiohttp_client):
         app = web.Application()
         app.router.add_get("/", handler)
-        return app
+        client = await aiohttp_client(app)
+        async with client.get("/") as response:
+            assert await response.text() == "hello"
+        check()
 """
 
 
 @needs("aiohttp")
-def test_aiohttp(on_hotloop, pytester):
+def test_aiohttp(on_hotloop):
     """The plugin in aiohttp itself: its loop fixture and clients."""
-    pytester.makepyfile(app=AIOHTTP_APP)
     on_hotloop(
-        """
-        from app import app, check
-
-        async def test_client(aiohttp_client):
-            client = await aiohttp_client(app())
-            async with client.get("/") as response:
-                assert await response.text() == "hello"
-            check()
-
-        def test_loop(loop):
-            check(loop)
+        AIOHTTP
+        + """
+    def test_loop(loop):
+        check(loop)
         """,
         "-p",
         "aiohttp.pytest_plugin",
@@ -482,22 +477,9 @@ def test_aiohttp(on_hotloop, pytester):
 
 
 @needs("pytest_aiohttp")
-def test_pytest_aiohttp(on_hotloop, pytester):
-    pytester.makepyfile(app=AIOHTTP_APP)
+def test_pytest_aiohttp(on_hotloop):
     on_hotloop(
-        """
-        from app import app, check
-
-        async def test_client(aiohttp_client):
-            client = await aiohttp_client(app())
-            async with client.get("/") as response:
-                assert await response.text() == "hello"
-            check()
-        """,
-        *ASYNCIO,
-        "-p",
-        "pytest_aiohttp.plugin",
-        "--asyncio-mode=auto",
+        AIOHTTP, *ASYNCIO, "-p", "pytest_aiohttp.plugin", "--asyncio-mode=auto"
     ).assert_outcomes(passed=1)
 
 

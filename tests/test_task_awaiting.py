@@ -9,19 +9,9 @@ from functools import partial
 
 import pytest
 import support
-from support import (
-    MIXTURES,
-    Contexts,
-    collect,
-    normalise,
-    turns,
-)
+from support import MIXTURES, Contexts, collect, normalise, nothing, turns
 
 on_each = partial(support.on_each, kind="Task")
-
-
-async def nothing():
-    pass
 
 
 @types.coroutine

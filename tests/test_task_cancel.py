@@ -5,21 +5,9 @@ from functools import partial
 
 import pytest
 import support
-from support import (
-    one_turn,
-    outcome,
-    turns,
-)
+from support import forever, one_turn, outcome, turns
 
 on_each = partial(support.on_each, kind="Task")
-
-
-async def nothing():
-    pass
-
-
-async def forever():
-    await asyncio.get_running_loop().create_future()
 
 
 # -- cancelling ----------------------------------------------------------------

@@ -5,20 +5,9 @@ from functools import partial
 
 import pytest
 import support
-from support import (
-    Contexts,
-    turns,
-)
+from support import Contexts, forever, nothing, turns
 
 on_each = partial(support.on_each, kind="Task")
-
-
-async def nothing():
-    pass
-
-
-async def forever():
-    await asyncio.get_running_loop().create_future()
 
 
 # -- the current task, all tasks -----------------------------------------------

@@ -7,22 +7,11 @@ from functools import partial
 
 import pytest
 import support
-from support import (
-    normalise,
-    outcome,
-)
+from support import forever, normalise, nothing, outcome
 
 on_each = partial(support.on_each, kind="Task")
 variable = contextvars.ContextVar("variable", default="default")
 eager_only = pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in 3.12")
-
-
-async def nothing():
-    pass
-
-
-async def forever():
-    await asyncio.get_running_loop().create_future()
 
 
 # -- eager start ---------------------------------------------------------------

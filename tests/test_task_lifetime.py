@@ -9,23 +9,10 @@ from functools import partial
 
 import pytest
 import support
-from support import (
-    collect,
-    one_turn,
-    outcome,
-    turns,
-)
+from support import collect, failing_loop, forever, nothing, one_turn, outcome, turns
 
 on_each = partial(support.on_each, kind="Task")
 contexts_of = partial(support.contexts_of, kind="Task")
-
-
-async def nothing():
-    pass
-
-
-async def forever():
-    await asyncio.get_running_loop().create_future()
 
 
 # -- subclasses ----------------------------------------------------------------
@@ -402,15 +389,7 @@ def test_a_loop_whose_call_soon_drops_the_callback_leaves_the_task_pending(mixtu
 
 
 def test_a_loop_whose_call_soon_fails_lets_the_error_out_of_the_constructor(mixture):
-    class Loop(mixture.EventLoop):
-        broken = False
-
-        def call_soon(self, callback, *args, context=None):
-            if self.broken:
-                raise LookupError("no more")
-            return super().call_soon(callback, *args, context=context)
-
-    loop = Loop()
+    loop = failing_loop(mixture)
     try:
         loop.broken = True
         loop.set_exception_handler(lambda loop, context: None)  # of the half-made task
