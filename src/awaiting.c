@@ -89,40 +89,50 @@ iterator_send(PyObject *self, PyObject *Py_UNUSED(value))
     return yielded;
 }
 
+/* type(*value), as an exception class is called by generator.throw(). */
+static PyObject *
+make_exception(PyObject *type, PyObject *value)
+{
+    if (value == NULL) {
+        return PyObject_CallNoArgs(type);
+    }
+    int fits = PyExceptionInstance_Check(value) ? PyObject_IsInstance(value, type) : 0;
+    if (fits != 0) {
+        return fits > 0 ? Py_NewRef(value) : NULL;
+    }
+    return PyTuple_Check(value) ? PyObject_Call(type, value, NULL)
+                                : PyObject_CallOneArg(type, value);
+}
+
+/* The exception that throw(type, value) is about. */
+static PyObject *
+exception_to_throw(PyObject *type, PyObject *value)
+{
+    if (PyExceptionClass_Check(type)) {
+        return make_exception(type, value);
+    }
+    if (!PyExceptionInstance_Check(type)) {
+        PyErr_SetString(
+            PyExc_TypeError,
+            "exceptions must be classes deriving BaseException or instances of such a class");
+        return NULL;
+    }
+    if (value != NULL) {
+        PyErr_SetString(PyExc_TypeError, "instance exception may not have a separate value");
+        return NULL;
+    }
+    return Py_NewRef(type);
+}
+
 /* Raise throw()'s arguments, with the checks of generator.throw(). */
 static void
 raise_thrown(PyObject *type, PyObject *value, PyObject *tb)
 {
-    PyObject *exc = NULL;
     if (tb != NULL && !PyTraceBack_Check(tb)) {
         PyErr_SetString(PyExc_TypeError, "throw() third argument must be a traceback");
         return;
     }
-    if (PyExceptionClass_Check(type)) {
-        if (value != NULL && PyExceptionInstance_Check(value)
-            && PyObject_IsInstance(value, type) > 0) {
-            exc = Py_NewRef(value);
-        }
-        else if (value != NULL && PyTuple_Check(value)) {
-            exc = PyObject_Call(type, value, NULL);
-        }
-        else {
-            exc = value != NULL ? PyObject_CallOneArg(type, value) : PyObject_CallNoArgs(type);
-        }
-    }
-    else if (PyExceptionInstance_Check(type)) {
-        if (value != NULL) {
-            PyErr_SetString(PyExc_TypeError, "instance exception may not have a separate value");
-            return;
-        }
-        exc = Py_NewRef(type);
-    }
-    else {
-        PyErr_SetString(
-            PyExc_TypeError,
-            "exceptions must be classes deriving BaseException or instances of such a class");
-        return;
-    }
+    PyObject *exc = exception_to_throw(type, value);
     if (exc == NULL) {
         return;
     }

@@ -252,8 +252,7 @@ datagram_get_object(PyObject *self, void *field)
 static int
 datagram_set_object(PyObject *self, PyObject *value, void *field)
 {
-    if (value == NULL) {
-        PyErr_SetString(PyExc_AttributeError, "cannot delete attribute");
+    if (hl_check_assigned(value) < 0) {
         return -1;
     }
     PyObject **place = (PyObject **)((char *)hl_datagram(self) + (size_t)field);

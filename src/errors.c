@@ -51,6 +51,21 @@ hl_set_errno(HLState *st)
     return NULL;
 }
 
+int
+hl_check_assigned(PyObject *value)
+{
+    if (value == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "cannot delete attribute");
+    }
+    return value != NULL ? 0 : -1;
+}
+
+int
+hl_assigned_truth(PyObject *value)
+{
+    return hl_check_assigned(value) < 0 ? -1 : PyObject_IsTrue(value);
+}
+
 bool
 hl_is_fatal(void)
 {

@@ -386,11 +386,7 @@ future_set_blocking(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
     if (hl_future_ensure_alive(f) < 0) {
         return -1;
     }
-    if (value == NULL) {
-        PyErr_SetString(PyExc_AttributeError, "cannot delete attribute");
-        return -1;
-    }
-    int truth = PyObject_IsTrue(value);
+    int truth = hl_assigned_truth(value);
     f->blocking = truth > 0;
     return truth < 0 ? -1 : 0;
 }
@@ -404,11 +400,7 @@ future_get_log_traceback(PyObject *self, void *Py_UNUSED(closure))
 static int
 future_set_log_traceback(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
 {
-    if (value == NULL) {
-        PyErr_SetString(PyExc_AttributeError, "cannot delete attribute");
-        return -1;
-    }
-    int truth = PyObject_IsTrue(value);
+    int truth = hl_assigned_truth(value);
     if (truth < 0) {
         return -1;
     }
@@ -432,8 +424,7 @@ future_get_field(PyObject *self, void *closure)
 static int
 future_set_cancel_message(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
 {
-    if (value == NULL) {
-        PyErr_SetString(PyExc_AttributeError, "cannot delete attribute");
+    if (hl_check_assigned(value) < 0) {
         return -1;
     }
     Py_XSETREF(hl_future(self)->cancel_message, Py_NewRef(value));

@@ -280,6 +280,10 @@ PyObject *hl_set_errno(HLState *st);
    SystemExit or KeyboardInterrupt. */
 int hl_report(HLState *st, PyObject *loop, PyObject *message, PyObject *exc, const char *key,
               PyObject *value, PyObject *source_traceback);
+/* In an attribute's setter: AttributeError if it is to be deleted. */
+int hl_check_assigned(PyObject *value);
+/* The truth of the value that is assigned: 1, 0 or -1. */
+int hl_assigned_truth(PyObject *value);
 /* Whether the exception that is set must end run_forever. */
 bool hl_is_fatal(void);
 /* A stack for _source_traceback, if loop is in debug mode; otherwise *stack stays NULL. */

@@ -160,11 +160,7 @@ loop_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 static int
 set_flag(bool *flag, PyObject *value)
 {
-    if (value == NULL) {
-        PyErr_SetString(PyExc_AttributeError, "cannot delete attribute");
-        return -1;
-    }
-    int truth = PyObject_IsTrue(value);
+    int truth = hl_assigned_truth(value);
     if (truth < 0) {
         return -1;
     }

@@ -387,11 +387,7 @@ task_get_log_destroy_pending(PyObject *self, void *Py_UNUSED(closure))
 static int
 task_set_log_destroy_pending(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
 {
-    if (value == NULL) {
-        PyErr_SetString(PyExc_AttributeError, "cannot delete attribute");
-        return -1;
-    }
-    int truth = PyObject_IsTrue(value);
+    int truth = hl_assigned_truth(value);
     hl_task(self)->log_destroy_pending = truth > 0;
     return truth < 0 ? -1 : 0;
 }

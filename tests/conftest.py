@@ -281,14 +281,6 @@ def finish(mixed_loop):
     return mixed_loop.run_until_complete
 
 
-@pytest.fixture
-def current_loop_is(mixed_loop):
-    """Make mixed_loop the current event loop of the thread, as asyncio.get_event_loop() finds it."""
-    asyncio.set_event_loop(mixed_loop)
-    yield mixed_loop
-    asyncio.set_event_loop(None)
-
-
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory):
     """A self-signed certificate for localhost, with its key, in one file."""

@@ -11,7 +11,6 @@ import sys
 import textwrap
 import time
 import types
-import warnings
 
 import hotloop
 
@@ -319,15 +318,6 @@ def collect():
     """Collect all garbage, also what is freed by freeing garbage."""
     for _ in range(3):
         gc.collect()
-
-
-class without_warnings(warnings.catch_warnings):
-    """For calls to what newer Pythons deprecate."""
-
-    def __enter__(self):
-        result = super().__enter__()
-        warnings.simplefilter("ignore")
-        return result
 
 
 class VirtualTime:

@@ -153,7 +153,7 @@ print("hotloop._policy" in sys.modules, threading.active_count())
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="policies are deprecated from 3.14 on")
 def test_the_policy_is_there_without_a_warning():
-    """Lessons row 38."""
+    """uvloop#637: asyncio's own policies warn from 3.14 on."""
     assert (
         script(
             """

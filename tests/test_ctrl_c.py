@@ -1,6 +1,6 @@
 """Ctrl-C in every state of the loop.
 
-Lessons row 6: uvloop#295, #335 ignore Ctrl-C or hang after it. libuv retries EINTR inside its poll, so a loop
+uvloop#295, #335 ignore Ctrl-C or hang after it. libuv retries EINTR inside its poll, so a loop
 over it hears of a signal only through the wake-up descriptor.
 """
 

@@ -1,7 +1,7 @@
 """Debug mode: how it is switched on, what it checks and what it says.
 
-Lessons rows 8 (uvloop#730: a crash in debug mode), 30 (cross-thread misuse must raise), 52 (slow callbacks
-should name the coroutine).
+uvloop#730 is a crash in debug mode; zuvloop#160 asks that misuse across threads raises, uvloop#33 that slow callbacks
+name the coroutine.
 """
 
 import asyncio
@@ -186,7 +186,7 @@ THREAD_CHECKED = {
 
 @pytest.mark.parametrize("call", THREAD_CHECKED.values(), ids=THREAD_CHECKED)
 def test_calls_from_another_thread_raise_while_the_loop_runs(debug_loop, call):
-    """Lessons row 30."""
+    """zuvloop#160."""
     results = []
 
     def from_afar():
@@ -452,7 +452,7 @@ UNFINISHED_GENERATOR = """
 
 @pytest.mark.parametrize("flags", [[], ["-X", "dev"]], ids=["plain", "dev"])
 def test_an_unfinished_async_generator_in_debug_mode(impl, flags):
-    """Lessons row 8 (uvloop#730): a segmentation fault there."""
+    """uvloop#730: a segmentation fault there."""
     output = script_output(
         impl, UNFINISHED_GENERATOR, flags=flags, env=clean_environment(PYTHONASYNCIODEBUG="1")
     )

@@ -1,6 +1,6 @@
 """Fork: a child must not touch its parent's loop, and can have a loop of its own.
 
-Lessons row 7: uvloop#118, #749 and others.
+uvloop#118, #749 and others.
 """
 
 import os
@@ -245,7 +245,7 @@ if __name__ == "__main__":
 
 
 def test_subprocesses_run_fork_handlers_as_asyncio_does():
-    """Lessons row 7 (uvloop#206)."""
+    """uvloop#206."""
 
     def scenario(impl):
         return script_output(

@@ -1,6 +1,6 @@
 """What children of fork() may do: with the parent's loop, which stays the parent's, and with a loop of their own.
 
-Lessons row 7 (uvloop#118, #749): an epoll descriptor is shared over fork(), so what a child does with its
+uvloop#118, #749: an epoll descriptor is shared over fork(), so what a child does with its
 parent's loop would happen to the parent. See also test_fork.py. Everything runs in processes of its own.
 """
 

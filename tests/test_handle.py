@@ -67,7 +67,7 @@ def test_handles_are_asyncio_handles(loop):
 
 
 def test_call_later_of_zero_returns_a_timer_handle(loop):
-    """Lessons row 17 (uvloop#482)."""
+    """uvloop#482."""
     for delay in (0, 0.0, -1):
         handle = loop.call_later(delay, function)
         assert isinstance(handle, asyncio.TimerHandle)

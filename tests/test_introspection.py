@@ -1,6 +1,6 @@
 """Seeing inside: all_tasks, current_task, call graphs, and `python -m asyncio ps` and `pstree` from outside.
 
-Lessons row 53: tasks that debuggers cannot see are tasks that nobody can debug.
+Tasks that debuggers cannot see are tasks that nobody can debug.
 """
 
 import asyncio
@@ -81,7 +81,7 @@ def test_each_thread_has_its_own_current_task(impl):
 
 
 def test_isinstance_holds_for_everything_a_loop_makes(loop, run):
-    """Lessons rows 17 and 53: programs and libraries ask."""
+    """uvloop#482: programs and libraries ask."""
 
     async def main():
         assert isinstance(asyncio.current_task(), asyncio.Task)

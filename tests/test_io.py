@@ -44,7 +44,7 @@ def test_sock_methods_on_streams(loop, run):
 
 
 def test_sock_methods_on_datagrams(loop, run):
-    """Lessons row 12 (uvloop#561)."""
+    """uvloop#561."""
 
     async def main():
         with (
@@ -168,7 +168,7 @@ def test_datagrams_over_udp(loop, run):
 
 
 def test_datagrams_over_unix_sockets(loop, run, tmp_path):
-    """Lessons row 19 (uvloop#403)."""
+    """uvloop#403."""
     paths = [str(tmp_path / name) for name in ("a", "b")]
 
     async def main():
@@ -289,7 +289,7 @@ def test_pipes_as_transports(loop, run):
 
 
 def test_sendfile_over_a_transport(loop, run, tmp_path):
-    """Lessons row 11 (uvloop#228)."""
+    """uvloop#228."""
     payload = os.urandom(300_000)
     path = tmp_path / "file"
     path.write_bytes(payload)

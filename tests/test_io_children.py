@@ -14,7 +14,7 @@ from support import script_output
 
 
 def test_a_subprocess_talks_through_real_pipes(run):
-    """Lessons row 25 (uvloop#505): sockets there."""
+    """uvloop#505: sockets there."""
 
     async def main():
         process = await asyncio.create_subprocess_exec(
@@ -60,7 +60,7 @@ def test_a_subprocess_can_be_signalled(run):
 
 
 def test_a_program_that_is_not_there(run):
-    """Lessons row 26: no descriptor may be left by a failed start; the fixture looks."""
+    """uvloop#185: no descriptor may be left by a failed start; the fixture looks."""
 
     async def main():
         for _ in range(20):

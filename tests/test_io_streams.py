@@ -69,7 +69,7 @@ def test_unix_streams(run, tmp_path):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="abstract sockets are Linux's")
 def test_abstract_unix_sockets(run):
-    """Lessons row 20 (uvloop#528)."""
+    """uvloop#528."""
     name = f"\0hotloop-test-{os.getpid()}-{threading.get_ident()}"
     assert run(echoed(name, b"abstract")) == b"abstract"
 
@@ -105,7 +105,7 @@ def test_a_connection_refused(run):
 
 
 def test_writing_after_close_never_raises(loop, run, logged):
-    """Lessons row 3 (uvloop#506, #685): RuntimeError there. asyncio logs a warning after a few attempts."""
+    """uvloop#506, #685: RuntimeError there. asyncio logs a warning after a few attempts."""
 
     async def main():
         async with serving(asyncio.start_server(echo, "127.0.0.1", 0)) as server:
@@ -128,7 +128,7 @@ def test_writing_after_close_never_raises(loop, run, logged):
 
 
 def test_writing_after_the_peer_left_is_reported_by_connection_lost_only(loop, run):
-    """Lessons row 3."""
+    """uvloop#506."""
 
     async def main():
         left, right = socket.socketpair()
@@ -145,7 +145,7 @@ def test_writing_after_the_peer_left_is_reported_by_connection_lost_only(loop, r
 
 
 def test_transports_are_asyncio_transports(loop, run):
-    """Lessons row 32 and 28: isinstance, attributes, the real socket."""
+    """uvloop#51: isinstance, attributes, the real socket."""
 
     async def main():
         async with serving(asyncio.start_server(echo, "127.0.0.1", 0)) as server:
@@ -279,7 +279,7 @@ def test_abort_resets_the_connection(loop, run):
 
 
 def test_happy_eyeballs_and_its_keywords(run, loop):
-    """Lessons row 13 (uvloop#406)."""
+    """uvloop#406."""
 
     async def main():
         async with serving(asyncio.start_server(echo, "127.0.0.1", 0)) as server:
@@ -313,7 +313,7 @@ def test_a_server_can_be_started_later_and_is_an_asyncio_server(loop, run):
 
 
 def test_serve_forever_ends_with_the_close_of_the_server(run):
-    """Lessons row 15 (uvloop#602)."""
+    """uvloop#602."""
 
     async def main():
         server = await asyncio.start_server(echo, "127.0.0.1", 0)
@@ -351,7 +351,7 @@ def test_a_port_in_use_is_an_error(run):
 
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="Server.close_clients is new in 3.13")
 def test_a_server_can_close_and_abort_its_clients(loop, run):
-    """Lessons row 14 (uvloop#683)."""
+    """uvloop#683."""
 
     async def main():
         for method in ("close_clients", "abort_clients"):
@@ -370,7 +370,7 @@ def test_a_server_can_close_and_abort_its_clients(loop, run):
     sys.version_info < (3, 13), reason="keep_alive and cleanup_socket are new in 3.13"
 )
 def test_servers_take_the_newer_keywords(loop, run, tmp_path):
-    """Lessons rows 18 and 22."""
+    """keep_alive (zuvloop#27) and cleanup_socket (uvloop#623)."""
     path = tmp_path / "socket"
 
     async def main():

@@ -296,7 +296,7 @@ def test_a_loop_can_be_a_key_and_be_referenced_weakly(loop):
 
 
 def test_libraries_may_keep_attributes_on_a_loop(loop):
-    """Lessons row 29: loops need a __dict__."""
+    """uvloop#721: loops need a __dict__."""
     loop.library_state = [1]
     assert loop.library_state == [1]
     assert loop.__dict__["library_state"] == [1]
@@ -305,7 +305,7 @@ def test_libraries_may_keep_attributes_on_a_loop(loop):
 
 
 def test_libraries_may_replace_methods_on_a_loop(loop, run):
-    """Lessons row 29 (defenseclaw#654): loop.getaddrinfo = ..."""
+    """defenseclaw#654: loop.getaddrinfo = ..."""
 
     async def getaddrinfo(host, port, **options):
         return [(2, 1, 6, "", ("127.0.0.1", 7))]
@@ -320,7 +320,7 @@ def test_libraries_may_replace_methods_on_a_loop(loop, run):
 
 
 def test_libraries_may_look_at_the_length_of_the_ready_queue(loop):
-    """Lessons row 29 (uvloop#721): len(loop._ready)."""
+    """uvloop#721: len(loop._ready)."""
     assert len(loop._ready) == 0
     for _ in range(3):
         loop.call_soon(id, loop)

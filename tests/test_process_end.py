@@ -1,6 +1,6 @@
 """The end of a child process: how it is told, whoever reaps it, and that nothing is left.
 
-Lessons row 7: at-fork, SIGCHLD.
+At-fork handlers and SIGCHLD are the program's own: uvloop#118, #206, #409.
 """
 
 import asyncio

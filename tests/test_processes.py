@@ -1,6 +1,6 @@
 """Child processes: how they are started, what cannot be started, and a thousand of them.
 
-Lessons rows 24 to 26: sockets instead of pipes, descriptors left open.
+What uvloop#505, #409 and #185 are about: sockets instead of pipes, SIGCHLD taken, descriptors left open.
 """
 
 import asyncio

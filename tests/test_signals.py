@@ -284,7 +284,7 @@ def test_handlers_can_only_be_set_in_the_main_thread():
 
 
 def test_a_sigchld_handler_is_allowed_and_called_beside_subprocesses(impl):
-    """Lessons row 24 (uvloop#409): the loop must not keep SIGCHLD for itself."""
+    """uvloop#409: the loop must not keep SIGCHLD for itself."""
     assert (
         script_output(
             impl,

@@ -1,4 +1,4 @@
-"""A storm of cancellations over connections in use (lessons row 1, uvloop#645: responses given to the wrong client).
+"""A storm of cancellations over connections in use (uvloop#645: responses given to the wrong client).
 
 Clients connect, ask, maybe start TLS, and are cancelled anywhere in between. Each answer carries the
 identity of who asked; bystanders, pairs of sockets that come and go meanwhile, notice a descriptor

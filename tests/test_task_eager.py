@@ -348,7 +348,7 @@ def test_an_eager_task_factory_for_tasks_of_our_own(Task, mixed_loop):
     sys.version_info < (3, 14), reason="create_task(eager_start=...) is new in 3.14"
 )
 def test_create_task_takes_eager_start(run):
-    """Lessons row 16 (uvloop#746)."""
+    """uvloop#746."""
 
     async def main():
         task = asyncio.create_task(nothing(), eager_start=True)
@@ -361,7 +361,7 @@ def test_create_task_takes_eager_start(run):
 
 
 def test_create_task_takes_every_keyword_of_this_python(loop, run):
-    """Lessons row 16."""
+    """uvloop#718."""
     context = contextvars.copy_context()
 
     async def main():

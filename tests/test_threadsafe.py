@@ -1,6 +1,6 @@
 """call_soon_threadsafe and what is built on it, from many threads, while the loop works, idles and closes.
 
-Lessons row 10: uvloop#720 lost wake-ups, #408 stopped early.
+uvloop#720 lost wake-ups, #408 stopped early.
 """
 
 import asyncio
@@ -298,7 +298,10 @@ def test_cancelling_handles_from_many_threads_while_they_run(loop):
         assert kept == list(range(0, 500, 2))
 
 
-CANCELLING_WAITS = sys.version_info >= (3, 14)  # for the callback that runs, so that is not to wait in turn
+CANCELLING_WAITS = sys.version_info >= (
+    3,
+    14,
+)  # for the callback that runs, so that is not to wait in turn
 
 
 def cancelled_while_it_runs(implementation):

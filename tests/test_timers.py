@@ -161,7 +161,7 @@ def test_any_mixture_of_scheduling_and_cancelling_matches_a_simple_model(program
     "delay", [0.0001, 0.0002, 0.0005, 0.001, 0.0015, 0.003, 0.01, 0.021, 0.05]
 )
 def test_timers_are_never_early(loop, delay):
-    """Lessons row 47 (uvloop#739, #233): uvloop fires up to a millisecond early."""
+    """uvloop#739, #233: uvloop fires up to a millisecond early."""
     fired = []
     for _ in range(5):
         timer = loop.call_later(delay, lambda: (fired.append(loop.time()), loop.stop()))
@@ -280,7 +280,7 @@ ODD_DELAYS = {
 
 @pytest.mark.parametrize("delay", ODD_DELAYS.values(), ids=ODD_DELAYS)
 def test_odd_delays_behave_as_on_asyncio(delay):
-    """Lessons row 47 (rloop#40, talyn BUG-251): huge and infinite delays."""
+    """rloop#40, talyn BUG-251: huge and infinite delays."""
 
     def scenario(impl):
         loop = impl.new_event_loop()

@@ -261,7 +261,7 @@ def test_duplicated_descriptors_are_watched_apart(loop, pair):
 
 
 def test_the_blocking_mode_of_a_descriptor_is_left_alone(loop, pipe, pair):
-    """Lessons row 27 (uvloop#712, #97): stdin and stdout must not become non-blocking."""
+    """uvloop#712, #97: stdin and stdout must not become non-blocking."""
     read, write = pipe
     left, _ = pair
     left.setblocking(True)
@@ -280,7 +280,7 @@ def test_the_blocking_mode_of_a_descriptor_is_left_alone(loop, pipe, pair):
 
 
 def test_removal_takes_effect_at_once(loop, pair):
-    """Lessons row 27 (uvloop#61): a removal that lags lets the loop spin on a ready descriptor."""
+    """uvloop#61: a removal that lags lets the loop spin on a ready descriptor."""
     left, right = pair
     right.send(b"x")
     loop.add_reader(left, lambda: loop.remove_reader(left))
