@@ -81,6 +81,19 @@ hl_call_builtin(PyObject *function, PyObject *const *args, Py_ssize_t nargs)
     return direct(PyCFunction_GET_SELF(function), args, nargs, NULL);
 }
 
+/* What a weak reference refers to, or NULL.  Never fails otherwise. */
+static inline PyObject *
+hl_weakref_get(PyObject *reference)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    PyObject *object;
+    return PyWeakref_GetRef(reference, &object) > 0 ? object : NULL;
+#else
+    PyObject *object = PyWeakref_GET_OBJECT(reference);
+    return object != Py_None ? Py_NewRef(object) : NULL;
+#endif
+}
+
 /* Bring an object of a free list back to life with one reference.  Its type kept the
    reference that the object holds on it. */
 static inline void

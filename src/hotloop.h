@@ -647,6 +647,16 @@ extern PyMethodDef hl_sock_methods[];
 
 extern PyMethodDef hl_connect_methods[];
 
+/* ---- From streambuffer.c and streamreader.c ---- */
+
+/* A new StreamBuffer. */
+PyObject *hl_streambuffer_new(HLLoop *loop, PyObject *reader, Py_ssize_t limit);
+int hl_streambuffer_setup(PyObject *module, HLState *st);
+/* A new transport's protocol: if it is an asyncio.StreamReaderProtocol, see that its reader keeps
+   what it receives in the core. */
+int hl_adopt_reader(HLLoop *loop, PyObject *protocol);
+extern PyMethodDef hl_streamreader_methods[];
+
 /* ---- From datagramtype.c ---- */
 
 int hl_datagram_setup(PyObject *module, HLState *st);

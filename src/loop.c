@@ -494,6 +494,7 @@ hl_loop_setup(PyObject *module, HLState *st)
         || hl_type_add_methods(st->LoopType, hl_connect_methods) < 0
         || hl_type_add_methods(st->LoopType, hl_child_methods) < 0
         || hl_type_add_methods(st->LoopType, hl_datagram_methods) < 0
+        || hl_type_add_methods(st->LoopType, hl_streamreader_methods) < 0
         || hl_type_add_methods(st->LoopType, hl_executor_methods) < 0) {
         return -1;
     }

@@ -188,7 +188,8 @@ module_exec(PyObject *module)
         || hl_pool_setup(module, st) < 0 || hl_pipe_setup(module, st) < 0) {
         return -1;
     }
-    if (hl_introspect_setup(module, st) < 0 || hl_datagram_setup(module, st) < 0) {
+    if (hl_introspect_setup(module, st) < 0 || hl_datagram_setup(module, st) < 0
+        || hl_streambuffer_setup(module, st) < 0) {
         return -1;
     }
     Py_INCREF(module);

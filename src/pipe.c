@@ -316,7 +316,7 @@ pipe_open(HLPipe *self, PyObject **values)
     self->loop = (HLLoop *)Py_NewRef(values[0]);
     self->pipe = Py_NewRef(values[1]);
     self->protocol = Py_NewRef(values[2]);
-    if (open_descriptor(self, &status) < 0) {
+    if (hl_adopt_reader(self->loop, self->protocol) < 0 || open_descriptor(self, &status) < 0) {
         return -1;
     }
     self->closing = self->losing = false;

@@ -7,23 +7,25 @@
 #include <stdbool.h>
 
 /* Interned names, as X(identifier): hl_name->identifier is the string "identifier". */
-#define HL_NAMES(X)                                                                              \
-    X(_asyncgen_finalizer_hook) X(_asyncgen_firstiter_hook) X(_asyncio_future_blocking)          \
-    X(__init__) X(_attach)                                                                       \
-    X(_call_connection_lost) X(_check_callback) X(_clients) X(_current_handle) X(_detach)        \
-    X(_ensure_fd_no_transport) X(_fatal_error) X(_force_close) X(_loop) X(_process_ended)        \
-    X(_process_reaped) X(_process_self_data) X(_real_close)                                      \
-    X(_report_fatal_error) X(_set_coroutine_origin_tracking) X(_signal_handlers)                 \
-    X(_socket_transport) X(_sockets) X(_timer_handle_cancelled) X(_transports) X(_wakeup)        \
-    X(accept) X(add_done_callback) X(buffer_updated) X(call_exception_handler) X(call_soon)      \
-    X(callback) X(cancel) X(close) X(connect) X(connection_lost) X(connection_made) X(context)   \
-    X(data) X(data_received) X(datagram_received) X(debug) X(delay) X(eager_start)               \
-    X(eof_received) X(error_received) X(exception) X(fd) X(fileno) X(get_buffer) X(get_debug)          \
-    X(get_loop) X(getpeername) X(getsockname) X(gettimeout) X(is_running) X(loop) X(message)     \
-    X(msg) X(name) X(pause_writing) X(peername) X(pipe) X(protocol) X(recv) X(recv_into)         \
-    X(recvfrom) X(recvfrom_into) X(result) X(resume_writing) X(run) X(send) X(sendto)            \
-    X(setblocking) X(slow_callback_duration) X(socket) X(sockname) X(source_traceback)           \
-    X(throw) X(time) X(transport) X(when)
+#define HL_NAMES(X)                                                                               \
+    X(__class__) X(__init__) X(_asyncgen_finalizer_hook) X(_asyncgen_firstiter_hook)              \
+    X(_asyncio_future_blocking) X(_attach) X(_buffer) X(_call_connection_lost)                    \
+    X(_check_callback) X(_clients) X(_core) X(_current_handle) X(_detach)                         \
+    X(_ensure_fd_no_transport) X(_eof) X(_exception) X(_fatal_error) X(_force_close) X(_limit)    \
+    X(_loop) X(_paused) X(_process_ended) X(_process_reaped) X(_process_self_data)                \
+    X(_readers_are_original) X(_real_close) X(_report_fatal_error)                                \
+    X(_set_coroutine_origin_tracking) X(_signal_handlers) X(_socket_transport) X(_sockets)        \
+    X(_stream_reader_type) X(_stream_reader_wr) X(_timer_handle_cancelled) X(_transport)          \
+    X(_transports) X(_waiter) X(_wakeup) X(accept) X(add_done_callback) X(buffer_updated)         \
+    X(call_exception_handler) X(call_soon) X(callback) X(cancel) X(close) X(connect)              \
+    X(connection_lost) X(connection_made) X(context) X(create_future) X(data) X(data_received)    \
+    X(datagram_received) X(debug) X(delay) X(eager_start) X(eof_received) X(error_received)       \
+    X(exception) X(extend) X(fd) X(feed_data) X(fileno) X(get_buffer) X(get_debug) X(get_loop)    \
+    X(getpeername) X(getsockname) X(gettimeout) X(is_running) X(loop) X(message) X(msg) X(name)   \
+    X(pause_reading) X(pause_writing) X(peername) X(pipe) X(protocol) X(receive) X(recv)          \
+    X(recv_into) X(recvfrom) X(recvfrom_into) X(result) X(resume_reading) X(resume_writing)       \
+    X(run) X(send) X(sendto) X(setblocking) X(slow_callback_duration) X(socket) X(sockname)       \
+    X(source_traceback) X(throw) X(time) X(transport) X(when)
 
 typedef struct {
 #define X(identifier) PyObject *identifier;
@@ -60,6 +62,10 @@ typedef struct {
     X(StockServer, "asyncio.base_events", "Server")                                              \
     X(StockStream, "asyncio.selector_events", "_SelectorSocketTransport")                        \
     X(BufferedProtocol, "asyncio", "BufferedProtocol")                                           \
+    X(StockStreamReader, "asyncio", "StreamReader")                                              \
+    X(StreamReaderProtocol, "asyncio", "StreamReaderProtocol")                                   \
+    X(IncompleteReadError, "asyncio", "IncompleteReadError")                                     \
+    X(LimitOverrunError, "asyncio", "LimitOverrunError")                                         \
     X(TransportSocket, "asyncio.trsock", "TransportSocket")                                      \
     X(set_result_unless_cancelled, "asyncio.futures", "_set_result_unless_cancelled")            \
     X(StockSocket, "socket", "socket")                                                           \
@@ -134,6 +140,7 @@ typedef struct HLState {
     PyTypeObject *CallType;
     PyTypeObject *ChildType;
     PyTypeObject *PoolType;
+    PyTypeObject *StreamBufferType;
     HLNames name;
 #define X(field, module, attribute) PyObject *field;
     HL_IMPORTS(X)
@@ -147,10 +154,12 @@ typedef struct HLState {
     PyCFunction socket_gettimeout;
     PyCFunction socket_close;                 /* _socket.socket's, or NULL */
     PyObject *socket_io_refs, *socket_closed; /* descriptors of its slots, or NULL */
-    bool socket_known;            /* making and closing one is no secret, see socket.c */
-    PyObject *socket_family;      /* the descriptor in C, which gives an int */
-    unsigned int socket_version;  /* of the type socket.socket when they were last compared, */
-    bool socket_original;         /* and whether they were the same */
+    bool socket_known;               /* making and closing one is no secret, see socket.c */
+    PyObject *socket_family;         /* the descriptor in C, which gives an int */
+    unsigned int socket_version;     /* of the type socket.socket when they were last compared, */
+    bool socket_original;            /* and whether they were the same */
+    unsigned int reader_versions[2]; /* of asyncio's classes of streams, as of socket.socket */
+    bool readers_original;
     PyObject *registry;           /* the set behind the WeakSet of tasks, or NULL */
     int format_takes_debug;       /* _format_callback_source(..., debug=) */
     int create_task_takes_kwargs; /* asyncio's create_task(coro, **kwargs) */

@@ -258,6 +258,9 @@ hl_stream_init(HLStream *self, PyObject **values, PyObject *peername, HLCommon *
     if (values[4] != NULL && PyDict_Check(values[4]) && hl_stream_use_extra(self, values[4]) < 0) {
         return -1;
     }
+    if (hl_adopt_reader(self->loop, values[2]) < 0) {
+        return -1;
+    }
     hl_stream_set_protocol(self, values[2]);
     if (hl_watch_claim(self->loop, self->fd, family != AF_UNSPEC, (PyObject *)self, &self->watch)
         < 0) {

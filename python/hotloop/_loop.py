@@ -14,7 +14,7 @@ import threading
 import warnings
 from asyncio import constants, tasks
 
-from . import _core, _process, _tls
+from . import _core, _process, _streams, _tls
 from ._connect import Connecting
 from ._nesting import nesting_run_until_complete
 from ._pipes import ReadPipeTransport, WritePipeTransport
@@ -30,6 +30,8 @@ class EventLoop(_core.Loop, Connecting, SocketCalls, asyncio.SelectorEventLoop):
     """An asyncio event loop over libuv."""
 
     _socket_transport = SocketTransport
+    _stream_reader_type = _streams.StreamReader
+    _readers_are_original = _streams.are_original
 
     def __init__(self):
         super().__init__(_Watches(self))

@@ -45,6 +45,7 @@ class SSLProtocol(_stock):
         self._handshake_timeout_handle = None
         self._shutdown_timeout_handle = None
         super().__init__(*args, **kwargs)
+        self._loop._adopt_reader(self._app_protocol)
 
     def connection_made(self, transport):
         if isinstance(transport, _core.Stream):

@@ -175,6 +175,29 @@ async def stream_closed_behind_its_back(env):
 
 
 @scenario
+async def stream_readers(env):
+    ours, peer = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=ours, limit=10)
+    for data in b"chunk", bytearray(b" and more"), b"\nline\n":
+        reader.feed_data(data)
+    await reader.readexactly(3)
+    await fails(reader.readline(), ValueError)
+    await reader.read(100)
+    waiting = env.task(reader.readline())
+    await asyncio.sleep(0)
+    await fails(reader.read(1), RuntimeError)
+    waiting.cancel()
+    await fails(waiting, asyncio.CancelledError)
+    peer.send(b"a line\nthe rest")
+    await reader.readline()
+    peer.close()
+    await fails(reader.readexactly(100), asyncio.IncompleteReadError)
+    writer.close()
+    reader.set_exception(Failure())
+    await fails(reader.read())
+
+
+@scenario
 async def server_with_clients(env):
     made = []
 
