@@ -386,17 +386,6 @@ buffer_take_until(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
 }
 
 static PyObject *
-buffer_take_line(PyObject *op, PyObject *Py_UNUSED(ignored))
-{
-    StreamBuffer *self = (StreamBuffer *)op;
-    Py_ssize_t at = find(self, "\n", 1, 0);
-    if (at < 0 || at > self->limit || !is_none(self->exception)) {
-        Py_RETURN_NONE;
-    }
-    return taken(self, take(self, at + 1));
-}
-
-static PyObject *
 buffer_at_eof(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     StreamBuffer *self = (StreamBuffer *)op;
@@ -518,8 +507,6 @@ static PyMethodDef buffer_methods[] = {
      "take_until($self, separator, offset, /)\n--\n\n"
      "Return what ends with the separator, which does not begin before offset; or an int, the\n"
      "offset to go on from when there is more."},
-    {"take_line", buffer_take_line, METH_NOARGS,
-     "take_line($self, /)\n--\n\nReturn a line; None if that takes StreamReader.readline()."},
     {"at_eof", buffer_at_eof, METH_NOARGS, "at_eof($self, /)\n--\n\nAs StreamReader.at_eof()."},
     {NULL, NULL, 0, NULL},
 };

@@ -95,10 +95,33 @@ class StreamReader(_Stock):
         return found
 
     async def readline(self):
-        line = self._core.take_line()
-        if line is None:
-            line = await _Stock.readline(self)
-        return line
+        core = self._core
+        if core.exception is not None:
+            raise core.exception
+        try:
+            found = core.take_until(b"\n", 0)
+            while type(found) is int:
+                waiter = core.wait("readuntil")
+                try:
+                    await waiter
+                finally:
+                    core.waiter = None
+                found = core.take_until(b"\n", found)
+            return found
+        except asyncio.IncompleteReadError as exc:
+            return exc.partial
+        except asyncio.LimitOverrunError as exc:
+            self._drop_line(exc.consumed)
+            raise ValueError(exc.args[0])
+
+    def _drop_line(self, end):
+        """Drop what is too long, up to its end if that has come."""
+        buffer = self._buffer
+        if buffer.startswith(b"\n", end):
+            del buffer[: end + 1]
+        else:
+            buffer.clear()
+        self._maybe_resume_transport()
 
 
 StreamReader.__module__ = _Stock.__module__
