@@ -297,6 +297,20 @@ init_extra(HLDatagramTransport *t, PyObject *sock, PyObject *extra)
     return truth < 0 ? -1 : 0;
 }
 
+int
+hl_datagram_set_address(HLDatagramTransport *t, PyObject *address)
+{
+    int truth = PyObject_IsTrue(address);
+    if (truth < 0) {
+        return -1;
+    }
+    t->has_address = truth > 0;
+    bool parsed = t->native && hl_address_parse(t->family, address, &t->target.address);
+    Py_XSETREF(t->target.object, parsed ? Py_NewRef(address) : NULL);
+    Py_XSETREF(t->address, Py_NewRef(address));
+    return 0;
+}
+
 static int
 init_address(HLDatagramTransport *t, PyObject *sock, PyObject *address)
 {
@@ -307,13 +321,7 @@ init_address(HLDatagramTransport *t, PyObject *sock, PyObject *address)
         t->family = name.ss_family;
         t->native = t->family == AF_INET || t->family == AF_INET6 || t->family == AF_UNIX;
     }
-    t->address = Py_NewRef(address != NULL ? address : Py_None);
-    int truth = PyObject_IsTrue(t->address);
-    t->has_address = truth > 0;
-    if (t->native && hl_address_parse(t->family, t->address, &t->target.address)) {
-        t->target.object = Py_NewRef(t->address);
-    }
-    return truth < 0 ? -1 : 0;
+    return hl_datagram_set_address(t, address != NULL ? address : Py_None);
 }
 
 static int

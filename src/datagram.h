@@ -114,6 +114,8 @@ void hl_datagram_unwatch(PyObject *self);
 /* Is the descriptor still the one that our socket has? */
 bool hl_datagram_owns_descriptor(HLDatagramTransport *t);
 
+/* Where everything goes from now on, if address is true. */
+int hl_datagram_set_address(HLDatagramTransport *t, PyObject *address);
 int hl_datagram_close(PyObject *self);
 int hl_datagram_abort(PyObject *self, PyObject *exc);
 /* Tell the protocol of the end and close the socket. */

@@ -260,6 +260,17 @@ datagram_set_object(PyObject *self, PyObject *value, void *field)
     return 0;
 }
 
+/* asyncio-dgram names the peer of a socket that it was given, connected, so. */
+static int
+datagram_set_address(PyObject *self, PyObject *value, void *Py_UNUSED(field))
+{
+    if (value == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "cannot delete attribute");
+        return -1;
+    }
+    return hl_datagram_set_address(hl_datagram(self), value);
+}
+
 static PyObject *
 datagram_get_protocol(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
@@ -475,7 +486,7 @@ static PyGetSetDef datagram_getset[] = {
     {"_loop", datagram_get_object, NULL, NULL, FIELD(loop)},
     {"_protocol", datagram_get_object, datagram_set_object, NULL, FIELD(protocol)},
     {"_extra", datagram_get_object, datagram_set_object, NULL, FIELD(extra)},
-    {"_address", datagram_get_object, NULL, NULL, FIELD(address)},
+    {"_address", datagram_get_object, datagram_set_address, NULL, FIELD(address)},
     {"_high_water", datagram_get_object, NULL, NULL, FIELD(high)},
     {"_low_water", datagram_get_object, NULL, NULL, FIELD(low)},
     {"_closing", datagram_get_flag, NULL, NULL, FIELD(closing)},

@@ -164,16 +164,16 @@ enqueue(PyObject *self, PyObject *data, PyObject *addr)
     return hl_datagram_check_pause(self);
 }
 
-/* Is addr where everything goes?  1, 0 with ValueError set, or -1. */
+/* Is addr where everything goes?  0, or -1 with an exception set. */
 static int
-check_address(HLDatagramTransport *t, PyObject *addr)
+check_address(PyObject *addr, PyObject *everything)
 {
-    if (addr == Py_None || addr == t->address) {
+    if (addr == Py_None || addr == everything) {
         return 0;
     }
-    int equal = PyObject_RichCompareBool(addr, t->address, Py_EQ);
+    int equal = PyObject_RichCompareBool(addr, everything, Py_EQ);
     if (equal == 0) {
-        PyErr_Format(PyExc_ValueError, "Invalid address: must be None or %S", t->address);
+        PyErr_Format(PyExc_ValueError, "Invalid address: must be None or %S", everything);
     }
     return equal > 0 ? 0 : -1;
 }
@@ -198,16 +198,10 @@ audit(HLDatagramTransport *t, PyObject *addr)
     return t->connected || !t->native ? 0 : PySys_Audit("socket.sendto", "OO", t->sock, addr);
 }
 
-int
-hl_datagram_send(PyObject *self, PyObject *data, PyObject *addr)
+static int
+send_to(PyObject *self, PyObject *data, PyObject *addr)
 {
     HLDatagramTransport *t = hl_datagram(self);
-    if (t->has_address) {
-        if (check_address(t, addr) < 0) {
-            return -1;
-        }
-        addr = t->address;
-    }
     if (t->sock == NULL || (t->conn_lost && t->has_address)) {
         return count_lost(t);
     }
@@ -224,6 +218,19 @@ hl_datagram_send(PyObject *self, PyObject *data, PyObject *addr)
         }
     }
     return enqueue(self, data, addr);
+}
+
+int
+hl_datagram_send(PyObject *self, PyObject *data, PyObject *addr)
+{
+    HLDatagramTransport *t = hl_datagram(self);
+    if (!t->has_address) {
+        return send_to(self, data, addr);
+    }
+    PyObject *everything = Py_NewRef(t->address); /* _address can be set meanwhile */
+    int rc = check_address(addr, everything) == 0 ? send_to(self, data, everything) : -1;
+    Py_DECREF(everything);
+    return rc;
 }
 
 /* ---- Sending what had to wait ---- */

@@ -181,6 +181,50 @@ def test_evil_addresses():
     HOTLOOP.run(main())
 
 
+def test_evil_default_addresses():
+    """The default address may be replaced while it is compared, and as it goes away."""
+
+    class Evil(str):
+        def __eq__(self, other):
+            transport._address = ("127.0.0.1", 1)
+            return True
+
+        __hash__ = str.__hash__
+
+        def __del__(self):
+            evils.append(1)
+            if transport is not None and len(evils) < 4:
+                transport._address = Evil("x")
+
+        def __bool__(self):
+            if truth:
+                raise ZeroDivisionError
+            return True
+
+    evils, truth = [], []
+
+    async def main():
+        nonlocal transport
+        transport, protocol, other = await unix_pair(asyncio.get_running_loop())
+        for _ in range(5):
+            transport._address = Evil("where")
+            transport.sendto(b"x", Evil("other"))
+        transport._address = Evil("kept")
+        truth.append(1)
+        with pytest.raises(ZeroDivisionError):
+            transport._address = Evil("not")
+        with pytest.raises(AttributeError):
+            del transport._address
+        assert str(transport._address) == "kept"
+        transport._address = None
+        with other:
+            transport.abort()
+            await protocol.lost.wait()
+
+    transport = None
+    HOTLOOP.run(main())
+
+
 def test_connection_lost_may_fail():
     async def scenario(loop):
         class Protocol(Recorder):

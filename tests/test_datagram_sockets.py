@@ -149,6 +149,41 @@ def test_tasks_and_other_transports_live_beside(loop, run):
     run(main())
 
 
+def test_programs_may_name_the_address(loop, run):
+    """asyncio-dgram does: for a connected socket that it was given, nothing else tells the transport."""
+
+    async def main():
+        transport, protocol = await udp(loop, local_addr=("127.0.0.1", 0))
+        where = transport.get_extra_info("sockname")
+        connected = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        connected.setblocking(False)
+        connected.connect(where)
+        expected = []
+        for sender, sending in (
+            await udp(loop, sock=connected),
+            await udp(loop, local_addr=("127.0.0.1", 0)),
+        ):
+            assert sender._address is None
+            sender._address = where
+            assert sender._address is where
+            sender.sendto(b"by default")
+            sender.sendto(b"explicit", where)
+            with pytest.raises(ValueError, match="Invalid address: must be None or"):
+                sender.sendto(b"x", ("127.0.0.1", 1))
+            sender._address = "elsewhere"
+            with pytest.raises(ValueError, match="Invalid address: must be None or elsewhere"):
+                sender.sendto(b"x", where)
+            sender._address = None
+            sender.sendto(b"by no default", where)
+            expected += [b"by default", b"explicit", b"by no default"]
+            await until(lambda: len(protocol.data()) >= len(expected))
+            assert protocol.data() == expected
+            await lost((sender, sending))
+        await lost((transport, protocol))
+
+    run(main())
+
+
 def test_broadcast(loop, run):
     async def main():
         transport, protocol = await udp(loop, local_addr=("127.0.0.1", 0), allow_broadcast=True)
