@@ -111,6 +111,8 @@ typedef struct {
 } HLContexts;
 
 /* Methods that a subclass or a test has put its own in place of. */
+#define HL_POLL_BY_TIMERS 0.0 /* the first deadline ends the poll */
+#define HL_POLL_NO_LIMIT 1e9    /* nothing does but events */
 #define HL_PATCHED_TIME 1
 #define HL_PATCHED_CALL_SOON 2
 #define HL_PATCHED_CALL_AT 4
@@ -134,7 +136,10 @@ struct HLLoop {
     uint64_t opened_ticks;        /* the two clocks when the loop was opened */
     int64_t opened_ns;
     int turns_since_poll;
-    uint64_t polls; /* how many there were */
+    uint64_t polls;    /* how many there were */
+    PyObject *poller;  /* owned, or NULL: see select.c */
+    bool in_poller;    /* the loop waits for it */
+    double poll_limit; /* seconds, or one of HL_POLL_* */
     pid_t pid;
     int patched; /* HL_PATCHED_* */
     bool debug;
@@ -512,6 +517,12 @@ int hl_poll(HLLoop *loop, bool may_block);
 bool hl_poll_is_due(HLLoop *loop);
 /* Have the next turn poll whatever the time. */
 void hl_poll_soon(HLLoop *loop);
+/* From select.c: ask loop->poller instead of polling; idle: it may wait. */
+int hl_poll_by_poller(HLLoop *loop, bool idle);
+/* How much too early timers may be by its clock, loop._clock_resolution. */
+int hl_poller_resolution(HLLoop *loop, double *resolution);
+PyObject *hl_loop_get_poller(PyObject *self, void *closure);
+int hl_loop_set_poller(PyObject *self, PyObject *value, void *closure);
 /* Take back the GIL, if the poll let go of it. */
 void hl_loop_attach(HLLoop *loop);
 /* Wake the loop from any thread. */
@@ -618,6 +629,7 @@ void hl_watch_close_all(HLLoop *loop);
 void hl_watch_verify(HLLoop *loop);
 int hl_watch_traverse(HLLoop *loop, visitproc visit, void *arg);
 extern PyMethodDef hl_reader_methods[];
+extern PyMethodDef hl_select_methods[];
 /* Something else waits in place of object now, or nothing: cancel it, if it is a Handle. */
 int hl_reader_replaced(HLState *st, PyObject *object);
 

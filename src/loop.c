@@ -324,6 +324,7 @@ loop_tp_traverse(PyObject *self, visitproc visit, void *arg)
     HLLoop *loop = (HLLoop *)self;
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(loop->task_factory);
+    Py_VISIT(loop->poller);
     Py_VISIT(loop->contexts.entered);
     Py_VISIT(loop->contexts.blank);
     Py_VISIT(loop->old_asyncgen_hooks);
@@ -346,6 +347,7 @@ loop_tp_clear(PyObject *self)
 {
     HLLoop *loop = (HLLoop *)self;
     Py_CLEAR(loop->task_factory);
+    Py_CLEAR(loop->poller);
     Py_CLEAR(loop->contexts.blank);
     Py_CLEAR(loop->spare);
     Py_CLEAR(loop->old_asyncgen_hooks);
@@ -400,6 +402,7 @@ static PyGetSetDef loop_getset[] = {
     {"_default_executor", hl_loop_get_default_executor, hl_loop_set_default_executor, NULL, NULL},
     {"_thread_id", loop_get_thread_id, loop_set_thread_id, NULL, NULL},
     {"_task_factory", loop_get_task_factory, loop_set_task_factory, NULL, NULL},
+    {"_poller", hl_loop_get_poller, hl_loop_set_poller, NULL, NULL},
     {"_ready", loop_get_ready, loop_set_queue, NULL, NULL},
     {"_scheduled", loop_get_scheduled, loop_set_queue, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
@@ -490,6 +493,7 @@ hl_loop_setup(PyObject *module, HLState *st)
     if (st->LoopType == NULL || hl_type_add_methods(st->LoopType, hl_schedule_methods) < 0
         || hl_type_add_methods(st->LoopType, hl_run_methods) < 0
         || hl_type_add_methods(st->LoopType, hl_reader_methods) < 0
+        || hl_type_add_methods(st->LoopType, hl_select_methods) < 0
         || hl_type_add_methods(st->LoopType, hl_sock_methods) < 0
         || hl_type_add_methods(st->LoopType, hl_connect_methods) < 0
         || hl_type_add_methods(st->LoopType, hl_child_methods) < 0

@@ -148,11 +148,23 @@ arm_near_timer(HLLoop *Py_UNUSED(loop), double Py_UNUSED(deadline), double Py_UN
 
 /* ---- Waiting ---- */
 
+static void
+start_far_timer(HLLoop *loop, double delay)
+{
+    double milliseconds = ceil((delay < HL_FAR_LIMIT ? delay : HL_FAR_LIMIT) * 1e3);
+    uv_update_time(&loop->uv);
+    uv_timer_start(&loop->far_timer, on_far_timer, (uint64_t)milliseconds, 0);
+}
+
 /* See that the poll ends at the first deadline.  *due: that has come already. */
 static int
 arm_timers(HLLoop *loop, bool *due)
 {
     *due = false;
+    if (loop->poll_limit != HL_POLL_BY_TIMERS) {
+        start_far_timer(loop, loop->poll_limit);
+        return 0;
+    }
     if (loop->timers.length == 0) {
         uv_timer_stop(&loop->far_timer);
         return 0;
@@ -170,9 +182,7 @@ arm_timers(HLLoop *loop, bool *due)
         uv_timer_stop(&loop->far_timer);
         return 0;
     }
-    double milliseconds = ceil((delay < HL_FAR_LIMIT ? delay : HL_FAR_LIMIT) * 1e3);
-    uv_update_time(&loop->uv);
-    uv_timer_start(&loop->far_timer, on_far_timer, (uint64_t)milliseconds, 0);
+    start_far_timer(loop, delay);
     return 0;
 }
 

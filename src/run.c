@@ -202,9 +202,12 @@ move_due_timers(HLLoop *loop)
     if (loop->patched & HL_PATCHED_TIME) {
         hl_context_leave(loop);
     }
-    if (hl_loop_time(loop, &now) < 0) {
+    double early = 0.0;
+    if (hl_loop_time(loop, &now) < 0
+        || (loop->poller != NULL && hl_poller_resolution(loop, &early) < 0)) {
         return -1;
     }
+    now += early;
     while (loop->timers.length > 0 && loop->timers.timers[0].when <= now) {
         PyObject *handle = hl_heap_remove(&loop->timers, 0);
         int rc = hl_loop_push(loop, handle, NULL, HL_RUN_HANDLE);
@@ -222,7 +225,11 @@ static int
 poll(HLLoop *loop, bool may_block)
 {
     hl_context_leave(loop);
-    if (hl_loop_set_current_task(loop, NULL) < 0 || hl_poll(loop, may_block) < 0) {
+    if (hl_loop_set_current_task(loop, NULL) < 0) {
+        return -1;
+    }
+    if (loop->poller != NULL ? hl_poll_by_poller(loop, may_block) < 0
+                             : hl_poll(loop, may_block) < 0) {
         return -1;
     }
     return PyErr_CheckSignals();

@@ -229,7 +229,10 @@ class _WakeupDescriptor:
 
 
 class _Watches:
-    """The loop's watched descriptors, as the selector that asyncio's transports ask in repr()."""
+    """The loop's watched descriptors, as the selector that asyncio's transports ask in repr().
+
+    Virtual clocks assign to its `select`: the loop then calls that in every turn, instead of polling.
+    """
 
     def __init__(self, loop):
         self._loop = loop
@@ -241,6 +244,19 @@ class _Watches:
             raise KeyError(f"{fileobj!r} is not registered")
         fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
         return selectors.SelectorKey(fileobj, fd, events, (reader, writer))
+
+    def select(self, timeout=None):
+        return self._loop._select(timeout)
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        if name == "select" and self._loop is not None:
+            self._loop._poller = value
+
+    def __delattr__(self, name):
+        super().__delattr__(name)
+        if name == "select" and self._loop is not None:
+            self._loop._poller = None
 
     def close(self):
         self._loop = None
