@@ -141,7 +141,8 @@ struct HLLoop {
     bool in_poller;    /* the loop waits for it */
     double poll_limit; /* seconds, or one of HL_POLL_* */
     pid_t pid;
-    int patched; /* HL_PATCHED_* */
+    int patched;  /* HL_PATCHED_* */
+    int assigned; /* those of them that the loop has itself, not its class */
     bool debug;
     bool closed;
     bool stopping;

@@ -77,7 +77,7 @@ type_patches(HLState *st, PyTypeObject *type)
     return patched;
 }
 
-/* Tests and virtual clocks assign to loop.time and loop.call_soon. */
+/* Tests and virtual clocks assign to loop.time and loop.call_soon, or give the loop another class. */
 static int
 loop_tp_setattro(PyObject *self, PyObject *name, PyObject *value)
 {
@@ -85,12 +85,16 @@ loop_tp_setattro(PyObject *self, PyObject *name, PyObject *value)
         return -1;
     }
     HLLoop *loop = (HLLoop *)self;
+    bool matters = PyUnicode_CompareWithASCIIString(name, "__class__") == 0;
     for (size_t i = 0; i < Py_ARRAY_LENGTH(patchable); i++) {
         if (PyUnicode_CompareWithASCIIString(name, patchable[i].name) == 0) {
-            int of_type = type_patches(loop->st, Py_TYPE(self)) & patchable[i].flag;
-            loop->patched &= ~patchable[i].flag;
-            loop->patched |= value != NULL ? patchable[i].flag : of_type;
+            loop->assigned &= ~patchable[i].flag;
+            loop->assigned |= value != NULL ? patchable[i].flag : 0;
+            matters = true;
         }
+    }
+    if (matters) {
+        loop->patched = type_patches(loop->st, Py_TYPE(self)) | loop->assigned;
     }
     return 0;
 }

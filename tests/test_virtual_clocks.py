@@ -61,6 +61,31 @@ def test_sleeping_takes_no_time(loop, run):
     assert max(asked) == 86400
 
 
+def test_a_class_put_on_a_loop_that_exists(loop, run):
+    """looptime does so, with a method of its own for time()."""
+
+    class Virtual(type(loop)):
+        def time(self):
+            return clock.now
+
+    async def main():
+        clock.now += 50
+        began = loop.time()
+        await asyncio.sleep(10)
+        return loop.time() - began
+
+    clock = Clock()
+    original = type(loop)
+    with mock.patch.object(
+        loop._selector, "select", new=functools.partial(clock.select, loop._selector.select)
+    ):
+        loop.__class__ = Virtual
+        assert run(main()) == 10
+        loop.__class__ = original
+    assert abs(loop.time() - time.monotonic()) < 1
+    run(asyncio.sleep(0.001))
+
+
 def test_every_turn_asks(loop, run):
     async def main():
         clock = Clock()
