@@ -168,31 +168,15 @@ task_tp_init(PyObject *self, PyObject *args, PyObject *kwargs)
 
 /* ---- Cancelling ---- */
 
-static int task_request_cancel(PyObject *self, PyObject *message);
-
-/* fut.cancel(msg=message) for whatever the task waits for.  1, 0 or -1. */
+/* fut.cancel(message) for whatever the task waits for.  1, 0 or -1.  Always by its name: programs put
+   a method of their own on a task (aiotools.ShieldScope), and stock tasks call that. */
 static int
 cancel_waiter(HLState *st, PyObject *waiter, PyObject *message)
 {
-    if (Py_TYPE(waiter) == st->FutureType) {
-        return hl_future_cancel(waiter, message);
-    }
-    if (Py_TYPE(waiter) == st->TaskType) {
-        return task_request_cancel(waiter, message);
-    }
-    PyObject *kwargs = PyDict_New();
-    PyObject *method = PyObject_GetAttr(waiter, st->name.cancel);
-    PyObject *args = PyTuple_New(0);
-    PyObject *answer = NULL;
-    if (kwargs != NULL && method != NULL && args != NULL
-        && PyDict_SetItem(kwargs, st->name.msg, message != NULL ? message : Py_None) == 0) {
-        answer = PyObject_Call(method, args, kwargs);
-    }
+    PyObject *answer = PyObject_CallMethodOneArg(waiter, st->name.cancel,
+                                                 message != NULL ? message : Py_None);
     int cancelled = answer != NULL ? PyObject_IsTrue(answer) : -1;
     Py_XDECREF(answer);
-    Py_XDECREF(args);
-    Py_XDECREF(method);
-    Py_XDECREF(kwargs);
     return cancelled;
 }
 

@@ -358,3 +358,31 @@ def test_a_cancel_of_the_awaited_thing_that_fails_comes_out(start, finish, mixed
         task.cancel()
     future.set_result(None)
     finish(task)
+
+
+@pytest.mark.parametrize("kind", ["task", "future"])
+def test_a_waiter_may_have_a_cancel_of_its_own(start, finish, mixed_loop, kind):
+    """aiotools.ShieldScope puts one on the task it protects."""
+    asked = []
+
+    async def main():
+        return await waiter
+
+    def cancel(*args, **kwargs):
+        asked.append((args, kwargs))
+        return True
+
+    future = mixed_loop.create_future()
+    waiter = start(forever()) if kind == "task" else future
+    waiter.cancel = cancel
+    task = start(main())
+    turns(mixed_loop, 3)
+    assert task.cancel("message") is True
+    turns(mixed_loop, 3)
+    assert asked == [(("message",), {})]
+    assert not task.done() and not waiter.done()
+    del waiter.cancel
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        finish(task)
+    assert waiter.cancelled()
