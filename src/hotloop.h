@@ -110,9 +110,11 @@ typedef struct {
     PyObject *borrower;          /* borrowed: the handle that runs in the blank one now */
 } HLContexts;
 
+/* How long a poll may take: so many seconds, or */
+#define HL_POLL_BY_TIMERS 0.0 /* until the first deadline */
+#define HL_POLL_NO_LIMIT 1e9  /* until something happens */
+
 /* Methods that a subclass or a test has put its own in place of. */
-#define HL_POLL_BY_TIMERS 0.0 /* the first deadline ends the poll */
-#define HL_POLL_NO_LIMIT 1e9    /* nothing does but events */
 #define HL_PATCHED_TIME 1
 #define HL_PATCHED_CALL_SOON 2
 #define HL_PATCHED_CALL_AT 4
