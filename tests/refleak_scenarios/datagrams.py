@@ -37,6 +37,8 @@ async def datagrams_to_and_fro(env):
         client.sendto(b"%d" % n, where)
     attempt(ValueError, client.sendto, b"x", ("127.0.0.1", 1))
     attempt(TypeError, client.sendto, "text")
+    client._address = list(where)
+    client._address = (*where,)
     while len(served.received) < 44:
         await asyncio.sleep(0)
     server.sendto(b"back", served.received[0][1])

@@ -82,3 +82,18 @@ def loop_attributes(env):
     env.loop.attribute = object()
     env.loop.set_debug(not env.loop.get_debug())
     env.loop.set_debug(not env.loop.get_debug())
+
+
+@scenario
+def loop_whose_select_is_replaced(env):
+    loop = env.implementation.new_event_loop()
+    original = loop._selector.select
+    loop._selector.select = lambda timeout: original(timeout)
+    loop.call_later(0.0001, loop.stop)
+    loop.run_forever()
+    loop._selector.select = nothing
+    loop.call_soon(setattr, loop._selector, "select", raising)
+    attempt(TypeError, loop.run_forever)  # it takes a timeout
+    del loop._selector.select
+    loop._selector.select = lambda timeout: original(timeout)
+    loop.close()
