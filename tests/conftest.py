@@ -62,6 +62,13 @@ def pytest_collection_finish(session):
         implementation.run(asyncio.sleep(0))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def frozen():
+    """What pytest remembers of the tests so far is not looked through again: half of a run went into that."""
+    gc.collect()
+    gc.freeze()
+
+
 class TookTooLong(SystemExit):
     """Not an Exception, so that no loop and no task swallows it."""
 
