@@ -264,11 +264,7 @@ datagram_set_object(PyObject *self, PyObject *value, void *field)
 static int
 datagram_set_address(PyObject *self, PyObject *value, void *Py_UNUSED(field))
 {
-    if (value == NULL) {
-        PyErr_SetString(PyExc_AttributeError, "cannot delete attribute");
-        return -1;
-    }
-    return hl_datagram_set_address(hl_datagram(self), value);
+    return hl_check_assigned(value) < 0 ? -1 : hl_datagram_set_address(hl_datagram(self), value);
 }
 
 static PyObject *

@@ -297,20 +297,23 @@ buffer_take(PyObject *op, PyObject *most)
     return taken(self, take(self, size < there ? size : there));
 }
 
+/* Raise type(*args).  Takes args, which is NULL with an exception set if it could not be made. */
+static PyObject *
+raise_error(PyObject *type, PyObject *args)
+{
+    if (args != NULL) {
+        PyErr_SetObject(type, args);
+        Py_DECREF(args);
+    }
+    return NULL;
+}
+
 /* Everything, as the IncompleteReadError of somebody who expected more. */
 static PyObject *
 raise_incomplete(StreamBuffer *self, PyObject *expected)
 {
     PyObject *partial = take(self, available(self));
-    PyObject *exc = partial != NULL ? PyObject_CallFunctionObjArgs(self->st->IncompleteReadError,
-                                                                   partial, expected, NULL)
-                                    : NULL;
-    Py_XDECREF(partial);
-    if (exc != NULL) {
-        PyErr_SetObject(self->st->IncompleteReadError, exc);
-        Py_DECREF(exc);
-    }
-    return NULL;
+    return raise_error(self->st->IncompleteReadError, Py_BuildValue("(NO)", partial, expected));
 }
 
 static PyObject *
@@ -348,12 +351,7 @@ find(const StreamBuffer *self, const char *separator, Py_ssize_t length, Py_ssiz
 static PyObject *
 raise_overrun(StreamBuffer *self, const char *message, Py_ssize_t consumed)
 {
-    PyObject *exc = PyObject_CallFunction(self->st->LimitOverrunError, "sn", message, consumed);
-    if (exc != NULL) {
-        PyErr_SetObject(self->st->LimitOverrunError, exc);
-        Py_DECREF(exc);
-    }
-    return NULL;
+    return raise_error(self->st->LimitOverrunError, Py_BuildValue("(sn)", message, consumed));
 }
 
 static PyObject *

@@ -57,9 +57,7 @@ class StreamReader(_Stock):
                 await waiter
             finally:
                 core.waiter = None
-            data = core.take(n)
-            if data is None:  # somebody else took it
-                data = b""
+            data = core.take(n) or b""  # None if somebody else took it
         return data
 
     async def readexactly(self, n):
