@@ -177,7 +177,15 @@ hl_fetch_stop_value(PyObject **value)
         return -1;
     }
     PyObject *exc = hl_take_exception();
-    *value = Py_NewRef(((PyStopIterationObject *)exc)->value);
+    if (!PyErr_GivenExceptionMatches(exc,
+                                     PyExc_StopIteration)) { /* before 3.12: no memory for it */
+        *value = NULL;
+        hl_give_exception(exc);
+        return -1;
+    }
+    PyObject *found = ((PyStopIterationObject *)exc)->value;
+    *value = Py_NewRef(found != NULL ? found
+                                     : Py_None); /* NULL: a subclass has not called __init__() */
     Py_DECREF(exc);
     return 0;
 }

@@ -61,20 +61,25 @@ is_same_method(PyObject *a, PyObject *b)
 }
 
 static int
-type_patches(HLState *st, PyTypeObject *type)
+find_patches(HLLoop *loop)
 {
-    int patched = 0;
+    int patched = loop->assigned;
     for (size_t i = 0; i < Py_ARRAY_LENGTH(patchable); i++) {
-        PyObject *ours = PyObject_GetAttrString((PyObject *)st->LoopType, patchable[i].name);
-        PyObject *theirs = PyObject_GetAttrString((PyObject *)type, patchable[i].name);
+        const char *name = patchable[i].name;
+        PyObject *ours = PyObject_GetAttrString((PyObject *)loop->st->LoopType, name);
+        PyObject *theirs = ours != NULL ? PyObject_GetAttrString((PyObject *)Py_TYPE(loop), name)
+                                        : NULL;
         if (ours != theirs && !is_same_method(ours, theirs)) {
             patched |= patchable[i].flag;
         }
         Py_XDECREF(ours);
         Py_XDECREF(theirs);
-        PyErr_Clear();
+        if (theirs == NULL) {
+            return -1;
+        }
     }
-    return patched;
+    loop->patched = patched;
+    return 0;
 }
 
 /* Tests and virtual clocks assign to loop.time and loop.call_soon, or give the loop another class. */
@@ -93,10 +98,7 @@ loop_tp_setattro(PyObject *self, PyObject *name, PyObject *value)
             matters = true;
         }
     }
-    if (matters) {
-        loop->patched = type_patches(loop->st, Py_TYPE(self)) | loop->assigned;
-    }
-    return 0;
+    return matters ? find_patches(loop) : 0;
 }
 
 /* ---- Methods ---- */
@@ -305,9 +307,12 @@ loop_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(k
     loop->pid = hl_process_id();
     loop->wake_fd = loop->near_fd = loop->signal_fds[0] = loop->signal_fds[1] =
         loop->old_wakeup_fd = -1;
-    loop->patched = type_patches(st, type);
     if (uv_mutex_init(&loop->threadsafe_lock) < 0) {
         abort(); /* as libuv itself does in such a case */
+    }
+    if (find_patches(loop) < 0) {
+        Py_DECREF(loop);
+        return NULL;
     }
     return (PyObject *)loop;
 }

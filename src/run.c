@@ -299,16 +299,18 @@ install_asyncgen_hooks(HLLoop *loop)
 {
     HLState *st = loop->st;
     PyObject *old = PyObject_CallNoArgs(st->get_asyncgen_hooks);
+    if (old == NULL) {
+        return -1;
+    }
+    Py_XSETREF(loop->old_asyncgen_hooks, old);
     PyObject *firstiter = PyObject_GetAttr((PyObject *)loop, st->name._asyncgen_firstiter_hook);
-    PyObject *finalizer = PyObject_GetAttr((PyObject *)loop, st->name._asyncgen_finalizer_hook);
+    PyObject *finalizer = firstiter != NULL ? PyObject_GetAttr((PyObject *)loop,
+                                                               st->name._asyncgen_finalizer_hook)
+                                            : NULL;
     PyObject *done = NULL;
-    if (old != NULL && firstiter != NULL && finalizer != NULL) {
+    if (finalizer != NULL) {
         done = PyObject_CallFunctionObjArgs(st->set_asyncgen_hooks, firstiter, finalizer, NULL);
     }
-    if (done != NULL) {
-        Py_XSETREF(loop->old_asyncgen_hooks, Py_NewRef(old));
-    }
-    Py_XDECREF(old);
     Py_XDECREF(firstiter);
     Py_XDECREF(finalizer);
     Py_XDECREF(done);
@@ -346,21 +348,26 @@ begin_running(HLLoop *loop)
 }
 
 static void
+tell_failure(HLLoop *loop, int rc)
+{
+    if (rc < 0) {
+        PyErr_WriteUnraisable((PyObject *)loop);
+    }
+}
+
+static void
 end_running(HLLoop *loop)
 {
     PyObject *raised = hl_take_exception();
     loop->stopping = false;
     leave_current_task(loop, NULL);
-    if (hl_loop_drain_inbox(loop) < 0) {
-        PyErr_WriteUnraisable((PyObject *)loop);
-    }
+    tell_failure(loop, hl_loop_drain_inbox(loop));
     hl_loop_track_handles(loop);
     hl_wakeup_end(loop);
     loop->thread_id = 0;
-    if (set_running_loop(loop, Py_None) < 0 || track_coroutine_origins(loop, false) < 0
-        || restore_asyncgen_hooks(loop) < 0) {
-        PyErr_WriteUnraisable((PyObject *)loop);
-    }
+    tell_failure(loop, set_running_loop(loop, Py_None));
+    tell_failure(loop, track_coroutine_origins(loop, false));
+    tell_failure(loop, restore_asyncgen_hooks(loop));
     hl_give_exception(raised);
 }
 

@@ -197,9 +197,13 @@ static PyObject *
 make_transport(HLLoop *loop, Listener *self, PyObject *sock, PyObject *protocol, Peer *peer,
                PyObject *context)
 {
-    PyObject *transport = NULL, *peername = peer_name(peer);
+    PyObject *transport = NULL, *peername = NULL;
     PyObject *type = PyObject_GetAttr((PyObject *)loop, loop->st->name._socket_transport);
-    if (type == NULL || PyErr_Occurred()) {
+    if (type == NULL) {
+        goto done;
+    }
+    peername = peer_name(peer);
+    if (peername == NULL && PyErr_Occurred()) {
         goto done;
     }
     PyObject *values[7] = {(PyObject *)loop,
@@ -387,10 +391,12 @@ listener_fill(Listener *self)
 #ifdef SOCK_NONBLOCK
     number |= SOCK_NONBLOCK; /* tells socket.socket() that it need not ask */
 #endif
-    self->type = PyLong_FromLong(number);
-    self->family = PyObject_GetAttrString(self->sock, "family");
-    self->proto = PyObject_GetAttrString(self->sock, "proto");
-    return self->type != NULL && self->family != NULL && self->proto != NULL ? 0 : -1;
+    if ((self->type = PyLong_FromLong(number)) == NULL
+        || (self->family = PyObject_GetAttrString(self->sock, "family")) == NULL
+        || (self->proto = PyObject_GetAttrString(self->sock, "proto")) == NULL) {
+        return -1;
+    }
+    return 0;
 }
 
 /* What a listening socket of TCP is set to, its connections are as well: one system call for all

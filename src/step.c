@@ -338,7 +338,12 @@ static PySendResult
 coro_resume(HLState *st, PyObject *coro, PyObject *exc, PyObject **result)
 {
     if (exc == NULL) {
-        return PyIter_Send(coro, Py_None, result);
+        PySendResult sent = PyIter_Send(coro, Py_None, result);
+        if (sent == PYGEN_ERROR
+            && !PyErr_Occurred()) { /* out of memory, the interpreter may forget */
+            PyErr_SetString(PyExc_SystemError, "error return without exception set");
+        }
+        return sent;
     }
     *result = PyObject_CallMethodOneArg(coro, st->name.throw, exc);
     if (*result != NULL) {

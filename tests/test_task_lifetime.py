@@ -7,6 +7,7 @@ import pickle
 import weakref
 from functools import partial
 
+import hotloop
 import pytest
 import support
 from support import collect, failing_loop, forever, nothing, one_turn, outcome, turns
@@ -311,6 +312,22 @@ def test_a_coroutine_whose_send_clears_what_it_runs_on_is_survived(start, mixed_
     turns(mixed_loop, 2)
     collect()
     assert task is None and gone() is None
+
+
+def test_a_stop_iteration_that_was_never_initialised_is_survived(loop):
+    """Stock asyncio's tasks crash for it, up to 3.14 at least."""
+
+    class Uninitialised(StopIteration):
+        def __init__(self):
+            pass
+
+    def throw(exc):
+        raise Uninitialised
+
+    task = hotloop.Task(Driven(lambda: None, throw), loop=loop)
+    turns(loop, 1)
+    task.cancel()
+    assert loop.run_until_complete(task) is None
 
 
 def test_a_future_whose_callbacks_drop_the_last_reference_to_the_task_is_survived(
