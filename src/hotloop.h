@@ -179,6 +179,7 @@ struct HLLoop {
     /* Streams, see streamread.c and streamwrite.c. */
     HLStream *unflushed;      /* a list that owns what is in it */
     HLStream *last_unflushed; /* its end, unless it is empty */
+    uint64_t unflushed_ticks; /* since when it is not empty */
     char *read_buffer;        /* owned, or NULL until needed */
     PyObject *spare;          /* owned bytes, or NULL: see spare.h */
 
@@ -544,6 +545,8 @@ int hl_stream_setup(PyObject *module, HLState *st);
 int hl_server_setup(PyObject *module, HLState *st);
 /* Send what transports have queued since the last call. */
 int hl_loop_flush(HLLoop *loop);
+/* Has the first of it waited long enough? */
+bool hl_flush_is_due(const HLLoop *loop);
 void hl_loop_drop_unflushed(HLLoop *loop);
 
 /* ---- From executor.c, pool.c and call.c ---- */

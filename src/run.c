@@ -5,6 +5,8 @@
    for the next turn.  Polling is skipped while there is work and less than HL_POLL_INTERVAL_NS
    has passed since the last poll, so I/O, signals and other processes are at most that long
    (and the length of one turn) behind.  stop(), timers and the inbox are looked at in every turn.
+   What entries write to transports is sent before the next callback, at the latest when the turn
+   ends or after HL_FLUSH_INTERVALS.
 
    Exceptions of callbacks go to the exception handler; SystemExit and KeyboardInterrupt end
    run_forever(), and what was not run stays queued. */
@@ -33,6 +35,7 @@ dispatch(HLLoop *loop, const HLEntry *entry)
 {
     PyObject *object = hl_entry_object(entry);
     switch (hl_entry_kind(entry)) {
+    case HL_START_TASK:
     case HL_STEP_TASK:
         return hl_task_step(object, entry->arg, true);
     case HL_WAKE_TASK:
@@ -171,6 +174,18 @@ may_destroy(HLLoop *loop, const HLEntry *entry)
     return hl_entry_kind(entry) != HL_RUN_HANDLE || holds_last_references(hl_handle(object));
 }
 
+/* May what was written wait for the next entry?  Not if that is a callback or a sleep(0), which
+   the program may have put there to look at the peer's end. */
+static bool
+flush_may_wait(HLLoop *loop)
+{
+    if (loop->ready.length == 0 || hl_flush_is_due(loop)) {
+        return false;
+    }
+    HLEntryKind next = hl_entry_kind(hl_ready_at(&loop->ready, 0));
+    return next == HL_START_TASK || next == HL_WAKE_TASK || next == HL_RUN_IO;
+}
+
 static int
 run_ready(HLLoop *loop)
 {
@@ -185,7 +200,8 @@ run_ready(HLLoop *loop)
             hl_context_leave_now(loop);
         }
         hl_loop_release_entry(&entry);
-        if (loop->unflushed != NULL && hl_loop_flush(loop) < 0) {
+        if (loop->unflushed != NULL && (rc < 0 || n == 1 || !flush_may_wait(loop))
+            && hl_loop_flush(loop) < 0) {
             rc = -1;
         }
     }

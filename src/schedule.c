@@ -390,7 +390,7 @@ start_task(HLLoop *loop, PyObject *task, bool eager)
     if (hl_task_register(task) < 0) {
         return -1;
     }
-    return hl_loop_push(loop, task, NULL, HL_STEP_TASK);
+    return hl_loop_push(loop, task, NULL, HL_START_TASK);
 }
 
 /* Task(coro, loop=self, **keywords), for what the short way does not do. */

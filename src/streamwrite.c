@@ -1,7 +1,9 @@
 /* Writing to a stream.
 
    write() only queues; the transport is flushed when the entry of the ready queue that wrote
-   returns, so that a response written in pieces leaves in one sendmsg().  Nobody can tell: what
+   returns, so that a response written in pieces leaves in one sendmsg().  If the next entry is a
+   transport's or a task's that was woken, it waits for that one too, HL_FLUSH_INTERVALS at most:
+   a peer on the same machine is woken once for many responses (run.c).  Nobody can tell: what
    could observe the queue (its size, limits, closing, pause_writing()) flushes first, and so does
    a write from outside the running loop.  What the kernel does not take waits until the
    descriptor is writable; only that counts as buffered, as in asyncio.
@@ -12,6 +14,7 @@
 #include "stream.h"
 
 #define HL_FLUSH_SIZE (64 * 1024) /* queued data that is sent at once */
+#define HL_FLUSH_INTERVALS 2      /* of polling, 100 us */
 /* Not blocking whatever the mode: it is the open file's, which other processes may share. */
 #define HL_SEND_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL)
 #define HL_DROPPED_WRITES 5 /* asyncio's LOG_THRESHOLD_FOR_CONNLOST_WRITES */
@@ -319,6 +322,12 @@ flush_after_entry(HLLoop *loop, HLStream *self)
     return rc;
 }
 
+bool
+hl_flush_is_due(const HLLoop *loop)
+{
+    return hl_ticks() - loop->unflushed_ticks >= HL_FLUSH_INTERVALS * loop->poll_interval_ticks;
+}
+
 int
 hl_loop_flush(HLLoop *loop)
 {
@@ -370,6 +379,7 @@ flush_in_time(HLStream *self)
     self->next_unflushed = NULL;
     Py_INCREF(self);
     if (loop->unflushed == NULL) {
+        loop->unflushed_ticks = hl_ticks();
         loop->unflushed = self;
     }
     else {

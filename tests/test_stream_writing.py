@@ -1,4 +1,4 @@
-"""Writing to stream transports: data of all kinds, half-close, a peer that is gone, one sendmsg an entry."""
+"""Writing to stream transports: data of all kinds, half-close, a peer that is gone, what is sent together."""
 
 import asyncio
 import contextvars
@@ -413,13 +413,20 @@ def test_whoever_looks_finds_the_data_sent(loop, run, look):
     run(main())
 
 
+async def connect_to_running_loop(protocol):
+    """Once the core has measured its clock, before which it lets no write wait."""
+    await asyncio.sleep(0.02)
+    transport, peer = await connect(protocol)
+    peer.setblocking(False)
+    return transport, peer
+
+
 def test_data_is_sent_when_the_callback_returns(loop, run):
     """Sleeping in the callback that wrote is the one way to see that it was not sent at once."""
 
     async def main():
         protocol = Events()
-        transport, peer = await connect(protocol)
-        peer.setblocking(False)
+        transport, peer = await connect_to_running_loop(protocol)
         seen = []
         loop.call_soon(transport.write, b"from a callback")
         loop.call_soon(lambda: seen.append(peer.recv(100)))
@@ -443,6 +450,87 @@ def test_data_is_sent_when_the_callback_returns(loop, run):
     loop.run_forever()
     peer = run(task)
     assert peer.recv(100) == b"the last"
+    peer.close()
+
+
+def test_data_is_sent_before_a_task_goes_on_that_slept(loop, run):
+    async def main():
+        protocol = Events()
+        transport, peer = await connect_to_running_loop(protocol)
+
+        async def write():
+            transport.write(b"from a task")
+
+        task = loop.create_task(write())
+        await asyncio.sleep(0)
+        assert peer.recv(100) == b"from a task"
+        await task
+        transport.abort()
+        await protocol.lost
+        peer.close()
+
+    run(main())
+
+
+def test_data_does_not_wait_for_many_tasks_that_are_woken(loop, run):
+    """One of them may run before it is sent."""
+
+    async def main():
+        protocol = Events()
+        transport, peer = await connect_to_running_loop(protocol)
+        start = loop.create_future()
+
+        async def write():
+            await start
+            transport.write(b"long ago")
+
+        async def work():
+            await start
+            time.sleep(0.002)
+
+        async def look():
+            await start
+            return peer.recv(100)
+
+        tasks = [loop.create_task(coro) for coro in (write(), work(), look())]
+        loop.call_later(0.001, start.set_result, None)
+        assert (await asyncio.gather(*tasks))[2] == b"long ago"
+        transport.abort()
+        await protocol.lost
+        peer.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("ends", ["stop", "SystemExit"])
+def test_a_task_that_ends_the_loop_leaves_nothing_unsent(loop, run, ends):
+    async def main():
+        return await connect_to_running_loop(Events())
+
+    transport, peer = run(main())
+    start = loop.create_future()
+
+    async def write():
+        await start
+        transport.write(b"the last")
+
+    async def end():
+        await start
+        if ends == "SystemExit":
+            raise SystemExit
+        loop.stop()
+        loop.create_task(asyncio.sleep(0))
+
+    async def be_woken():
+        await start
+
+    tasks = [loop.create_task(coro) for coro in (write(), end(), be_woken())]
+    loop.call_soon(start.set_result, None)
+    outcome(loop.run_forever)
+    assert peer.recv(100) == b"the last"
+    assert (tasks[1].exception() is not None) == (ends == "SystemExit")
+    transport.abort()
+    run(asyncio.sleep(0))
     peer.close()
 
 
