@@ -5,8 +5,10 @@ import re
 import socket
 import struct
 
-from support import Contexts, normalise
+from support import PATIENCE, Contexts, normalise
 
+LIMIT = 20 * PATIENCE  # seconds for what should take none
+BIG = bytes(range(256)) * 4096  # 1 MiB: more than any socket takes at once
 KINDS = ["tcp", "unix", "socketpair"]
 METHODS = (
     "connection_made",
@@ -54,6 +56,12 @@ def read_all(sock):
     while data := sock.recv(1 << 20):
         received += data
     return received
+
+
+async def receive_all(peer):
+    """What peer gets until the end, read in a thread of its own."""
+    peer.settimeout(LIMIT)
+    return await asyncio.get_running_loop().run_in_executor(None, read_all, peer)
 
 
 def what(exc):

@@ -1,0 +1,241 @@
+"""When stream transports send what was written: together, and so that nobody sees that it was later."""
+
+import asyncio
+import time
+
+import pytest
+from streams import BIG, KINDS, Events, connect, on_loop, raw_pair, receive_all
+from support import outcome, same_on_both, until
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    return request.param
+
+
+def test_pieces_written_by_one_entry_arrive_in_order(loop, run, kind):
+    async def main():
+        protocol = Events()
+        transport, peer = await connect(protocol, kind)
+        expected = b""
+        for number in range(50):
+            for piece in (b"head%d" % number, b"b" * number * 50, b"tail"):
+                transport.write(piece)
+                expected += piece
+            if number % 4 == 0:
+                transport.writelines([b"x", b"y" * 900])
+                expected += b"x" + b"y" * 900
+            if number % 3 == 0:
+                await asyncio.sleep(0)
+        transport.close()
+        assert await receive_all(peer) == expected
+        await protocol.lost
+        peer.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda transport: transport.get_write_buffer_size(),
+        lambda transport: transport.get_extra_info("socket"),
+        lambda transport: transport._sock,
+        lambda transport: repr(transport),
+        lambda transport: transport.set_write_buffer_limits(5),
+        lambda transport: transport.write_eof(),
+        lambda transport: transport.close(),
+        lambda transport: transport.abort(),
+        lambda transport: transport._make_empty_waiter(),
+    ],
+)
+def test_whoever_looks_finds_the_data_sent(loop, run, look):
+    async def main():
+        protocol = Events()
+        transport, peer = await connect(protocol)
+        transport.write(b"sent")
+        look(transport)
+        peer.setblocking(False)
+        assert peer.recv(10) == b"sent"
+        transport._reset_empty_waiter()
+        transport.abort()
+        await protocol.lost
+        peer.close()
+
+    run(main())
+
+
+async def connect_to_running_loop(protocol):
+    """Once the core has measured its clock, before which it lets no write wait."""
+    await asyncio.sleep(0.02)
+    transport, peer = await connect(protocol)
+    peer.setblocking(False)
+    return transport, peer
+
+
+def test_data_is_sent_when_the_callback_returns(loop, run):
+    """Sleeping in the callback that wrote is the one way to see that it was not sent at once."""
+
+    async def main():
+        protocol = Events()
+        transport, peer = await connect_to_running_loop(protocol)
+        seen = []
+        loop.call_soon(transport.write, b"from a callback")
+        loop.call_soon(lambda: seen.append(peer.recv(100)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        loop.call_later(0, transport.write, b"from a timer")
+        await asyncio.sleep(0.001)
+        seen.append(peer.recv(100))
+        loop.call_soon_threadsafe(transport.write, b"from outside")
+        await asyncio.sleep(0.001)
+        seen.append(peer.recv(100))
+        assert seen == [b"from a callback", b"from a timer", b"from outside"]
+        transport.write(b"the last")
+        loop.stop()
+        await asyncio.sleep(0)
+        transport.abort()
+        await protocol.lost
+        return peer
+
+    task = loop.create_task(main())
+    loop.run_forever()
+    peer = run(task)
+    assert peer.recv(100) == b"the last"
+    peer.close()
+
+
+def test_data_is_sent_before_a_task_goes_on_that_slept(loop, run):
+    async def main():
+        protocol = Events()
+        transport, peer = await connect_to_running_loop(protocol)
+
+        async def write():
+            transport.write(b"from a task")
+
+        task = loop.create_task(write())
+        await asyncio.sleep(0)
+        assert peer.recv(100) == b"from a task"
+        await task
+        transport.abort()
+        await protocol.lost
+        peer.close()
+
+    run(main())
+
+
+def test_data_does_not_wait_for_many_tasks_that_are_woken(loop, run):
+    """One of them may run before it is sent."""
+
+    async def main():
+        protocol = Events()
+        transport, peer = await connect_to_running_loop(protocol)
+        start = loop.create_future()
+
+        async def write():
+            await start
+            transport.write(b"long ago")
+
+        async def work():
+            await start
+            time.sleep(0.002)
+
+        async def look():
+            await start
+            return peer.recv(100)
+
+        tasks = [loop.create_task(coro) for coro in (write(), work(), look())]
+        loop.call_later(0.001, start.set_result, None)
+        assert (await asyncio.gather(*tasks))[2] == b"long ago"
+        transport.abort()
+        await protocol.lost
+        peer.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("ends", ["stop", "SystemExit"])
+def test_a_task_that_ends_the_loop_leaves_nothing_unsent(loop, run, ends):
+    async def main():
+        return await connect_to_running_loop(Events())
+
+    transport, peer = run(main())
+    start = loop.create_future()
+
+    async def write():
+        await start
+        transport.write(b"the last")
+
+    async def end():
+        await start
+        if ends == "SystemExit":
+            raise SystemExit
+        loop.stop()
+        loop.create_task(asyncio.sleep(0))
+
+    async def be_woken():
+        await start
+
+    tasks = [loop.create_task(coro) for coro in (write(), end(), be_woken())]
+    loop.call_soon(start.set_result, None)
+    outcome(loop.run_forever)
+    assert peer.recv(100) == b"the last"
+    assert (tasks[1].exception() is not None) == (ends == "SystemExit")
+    transport.abort()
+    run(asyncio.sleep(0))
+    peer.close()
+
+
+def test_writing_while_the_loop_does_not_run(loop, run):
+    protocol_made = []
+
+    async def main():
+        protocol_made.append(Events())
+        return await connect(protocol_made[0])
+
+    transport, peer = run(main())
+    transport.write(b"at once")
+    peer.setblocking(False)
+    assert peer.recv(100) == b"at once"
+    transport.close()
+    run(protocol_made[0].lost)
+    peer.close()
+
+
+def test_several_transports_are_flushed_in_the_order_of_their_writes():
+    async def main():
+        log = []
+        made = []
+        for name in "abc":
+            ours, peer = raw_pair()
+            peer.setblocking(False)
+            writer, reader = Events(), Events()
+            reader.did = lambda event, *args, name=name: log.append((name, event, *args))
+            await connect(writer, sockets=(ours, peer))
+            await connect(reader, sockets=(peer, ours))
+            made.append(writer)
+        for index in (1, 0, 2, 1):
+            made[index].transport.write(b"%d" % index)
+        await asyncio.sleep(0.005)
+        for writer in made:
+            writer.transport.close()
+        await until(lambda: sum(entry[1] == "connection_lost" for entry in log) == 3)
+        await asyncio.sleep(0)
+        return [entry[0] for entry in log if entry[1] == "data_received"][:3]
+
+    order, contexts = same_on_both(on_loop(main))
+    assert contexts == [] and sorted(order) == ["a", "b", "c"]
+
+
+def test_a_large_write_does_not_wait(loop, run):
+    async def main():
+        protocol = Events()
+        transport, peer = await connect(protocol)
+        transport.write(BIG)
+        peer.setblocking(False)
+        assert len(peer.recv(100)) == 100
+        transport.abort()
+        await protocol.lost
+        peer.close()
+
+    run(main())
