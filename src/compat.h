@@ -177,15 +177,15 @@ hl_fetch_stop_value(PyObject **value)
         return -1;
     }
     PyObject *exc = hl_take_exception();
-    if (!PyErr_GivenExceptionMatches(exc,
-                                     PyExc_StopIteration)) { /* before 3.12: no memory for it */
+    /* Before 3.12 it may only now turn out that there is no memory for it. */
+    if (!PyErr_GivenExceptionMatches(exc, PyExc_StopIteration)) {
         *value = NULL;
         hl_give_exception(exc);
         return -1;
     }
+    /* NULL if a subclass has not called its __init__(). */
     PyObject *found = ((PyStopIterationObject *)exc)->value;
-    *value = Py_NewRef(found != NULL ? found
-                                     : Py_None); /* NULL: a subclass has not called __init__() */
+    *value = Py_NewRef(found != NULL ? found : Py_None);
     Py_DECREF(exc);
     return 0;
 }

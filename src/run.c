@@ -319,11 +319,11 @@ install_asyncgen_hooks(HLLoop *loop)
         return -1;
     }
     Py_XSETREF(loop->old_asyncgen_hooks, old);
+    PyObject *finalizer = NULL, *done = NULL;
     PyObject *firstiter = PyObject_GetAttr((PyObject *)loop, st->name._asyncgen_firstiter_hook);
-    PyObject *finalizer = firstiter != NULL ? PyObject_GetAttr((PyObject *)loop,
-                                                               st->name._asyncgen_finalizer_hook)
-                                            : NULL;
-    PyObject *done = NULL;
+    if (firstiter != NULL) {
+        finalizer = PyObject_GetAttr((PyObject *)loop, st->name._asyncgen_finalizer_hook);
+    }
     if (finalizer != NULL) {
         done = PyObject_CallFunctionObjArgs(st->set_asyncgen_hooks, firstiter, finalizer, NULL);
     }

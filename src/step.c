@@ -339,8 +339,8 @@ coro_resume(HLState *st, PyObject *coro, PyObject *exc, PyObject **result)
 {
     if (exc == NULL) {
         PySendResult sent = PyIter_Send(coro, Py_None, result);
-        if (sent == PYGEN_ERROR
-            && !PyErr_Occurred()) { /* out of memory, the interpreter may forget */
+        /* Out of memory, the interpreter may forget to set one. */
+        if (sent == PYGEN_ERROR && !PyErr_Occurred()) {
             PyErr_SetString(PyExc_SystemError, "error return without exception set");
         }
         return sent;
