@@ -17,7 +17,7 @@ typedef enum {
     HL_RUN_FOREIGN = 3,  /* a stock asyncio.Handle */
     HL_RUN_IO = 4,       /* an object of the core whose descriptor is ready */
     HL_RUN_CALLBACK = 5, /* a callback, in an empty context, with its one argument */
-    HL_START_TASK = 6,   /* a Task of ours, to be stepped for the first time */
+    HL_START_TASK = 6,   /* one that create_task() has just made */
 } HLEntryKind;
 
 /* What an HL_RUN_IO entry calls.  -1 only with an exception that has to leave the loop. */

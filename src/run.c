@@ -179,11 +179,12 @@ may_destroy(HLLoop *loop, const HLEntry *entry)
 static bool
 flush_may_wait(HLLoop *loop)
 {
-    if (loop->ready.length == 0 || hl_flush_is_due(loop)) {
+    if (loop->ready.length == 0) {
         return false;
     }
     HLEntryKind next = hl_entry_kind(hl_ready_at(&loop->ready, 0));
-    return next == HL_START_TASK || next == HL_WAKE_TASK || next == HL_RUN_IO;
+    return (next == HL_START_TASK || next == HL_WAKE_TASK || next == HL_RUN_IO)
+           && !hl_flush_is_due(loop);
 }
 
 static int

@@ -18,6 +18,7 @@ pytest.register_assert_rewrite("processes", "sockets", "support")
 
 from processes import children, threads_end
 from sockets import datagram_pair
+from streams import KINDS
 from support import (
     IMPLEMENTATIONS,
     MIXTURES,
@@ -238,6 +239,12 @@ def new_loop(impl, no_new_descriptors):
 def loop(new_loop):
     """A loop of the implementation under test, closed at the end; no descriptor may be left."""
     return new_loop()
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    """What a stream transport is made of, see streams.connect()."""
+    return request.param
 
 
 @pytest.fixture

@@ -25,8 +25,7 @@ import tempfile
 import warnings
 
 import hotloop._executor  # noqa: F401  # makes many classes, which CPython may not survive
-from refleak_scenarios import SCENARIOS
-from refleak_scenarios.env import Env
+from refleak_scenarios.env import Env, chosen
 from support import HOTLOOP
 
 WAIT_S = 0.1  # a scenario that waits longer waits for ever
@@ -34,7 +33,8 @@ CRASHED_S = 5  # without having come back to Python
 
 # What CPython's own crashes say: a list cannot grow, a class or an exception group cannot be made.
 KNOWN = re.compile(
-    r"current_frame->stackpointer != NULL|->traceback != NULL|at PyType_Ready\+|in except_star"
+    r"current_frame->stackpointer != NULL|->traceback != NULL|at PyType_Ready\+"
+    r'|first\):\n  File ".*", line \d+ in (_aexit|task_groups)\n'
 )
 
 # What a run ends with.
@@ -166,10 +166,8 @@ def main():
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     all_crashes = ran = 0
-    for function in SCENARIOS:
+    for function in chosen(arguments.names):
         name = function.__name__
-        if arguments.names and not any(part in name for part in arguments.names):
-            continue
         runs, crashes = explore(function, arguments)
         ran += 1
         all_crashes += crashes

@@ -19,7 +19,7 @@ import warnings
 
 import hotloop
 from refleak_scenarios import SCENARIOS
-from refleak_scenarios.env import Env, nothing, value
+from refleak_scenarios.env import Env, chosen, nothing, value
 from support import ASYNCIO, HOTLOOP, HOTLOOP_ON_STOCK, STOCK_ON_HOTLOOP
 
 ROUNDS = 4
@@ -154,10 +154,8 @@ def main():
     )
 
     leaky = ran = 0
-    for function in SCENARIOS:
+    for function in chosen(arguments.names):
         name = function.__name__
-        if arguments.names and not any(part in name for part in arguments.names):
-            continue
         for implementation in HOTLOOP, STOCK_ON_HOTLOOP, HOTLOOP_ON_STOCK:
             for debug in False, True:
                 ran += 1

@@ -9,7 +9,7 @@ import warnings
 import weakref
 
 import pytest
-from streams import KINDS, Events, connect, on_loop, plain, raw_pair, read_all
+from streams import Events, connect, on_loop, plain, raw_pair, read_all
 from support import (
     IMPLEMENTATIONS,
     PATIENCE,
@@ -25,11 +25,6 @@ from support import (
 
 LIMIT = 20 * PATIENCE
 BIG = bytes(1 << 20)
-
-
-@pytest.fixture(params=KINDS)
-def kind(request):
-    return request.param
 
 
 # -- ends --------------------------------------------------------------------

@@ -10,16 +10,11 @@ import hotloop
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from streams import KINDS, Events, connect, on_loop, raw_pair, read_all, small_buffers
+from streams import Events, connect, on_loop, raw_pair, read_all, small_buffers
 from support import HOTLOOP, PATIENCE, outcome, same_on_both, until
 
 LIMIT = 5 * PATIENCE
 BIG = bytes(1 << 20)
-
-
-@pytest.fixture(params=KINDS)
-def kind(request):
-    return request.param
 
 
 # -- limits ------------------------------------------------------------------

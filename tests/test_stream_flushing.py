@@ -4,13 +4,8 @@ import asyncio
 import time
 
 import pytest
-from streams import BIG, KINDS, Events, connect, on_loop, raw_pair, receive_all
+from streams import BIG, Events, connect, on_loop, raw_pair, receive_all
 from support import outcome, same_on_both, until
-
-
-@pytest.fixture(params=KINDS)
-def kind(request):
-    return request.param
 
 
 def test_pieces_written_by_one_entry_arrive_in_order(loop, run, kind):
@@ -124,6 +119,11 @@ def test_data_is_sent_before_a_task_goes_on_that_slept(loop, run):
     run(main())
 
 
+async def write_after(start, transport, data):
+    await start
+    transport.write(data)
+
+
 def test_data_does_not_wait_for_many_tasks_that_are_woken(loop, run):
     """One of them may run before it is sent."""
 
@@ -131,10 +131,6 @@ def test_data_does_not_wait_for_many_tasks_that_are_woken(loop, run):
         protocol = Events()
         transport, peer = await connect_to_running_loop(protocol)
         start = loop.create_future()
-
-        async def write():
-            await start
-            transport.write(b"long ago")
 
         async def work():
             await start
@@ -144,7 +140,10 @@ def test_data_does_not_wait_for_many_tasks_that_are_woken(loop, run):
             await start
             return peer.recv(100)
 
-        tasks = [loop.create_task(coro) for coro in (write(), work(), look())]
+        tasks = [
+            loop.create_task(coro)
+            for coro in (write_after(start, transport, b"long ago"), work(), look())
+        ]
         loop.call_later(0.001, start.set_result, None)
         assert (await asyncio.gather(*tasks))[2] == b"long ago"
         transport.abort()
@@ -162,10 +161,6 @@ def test_a_task_that_ends_the_loop_leaves_nothing_unsent(loop, run, ends):
     transport, peer = run(main())
     start = loop.create_future()
 
-    async def write():
-        await start
-        transport.write(b"the last")
-
     async def end():
         await start
         if ends == "SystemExit":
@@ -176,7 +171,10 @@ def test_a_task_that_ends_the_loop_leaves_nothing_unsent(loop, run, ends):
     async def be_woken():
         await start
 
-    tasks = [loop.create_task(coro) for coro in (write(), end(), be_woken())]
+    tasks = [
+        loop.create_task(coro)
+        for coro in (write_after(start, transport, b"the last"), end(), be_woken())
+    ]
     loop.call_soon(start.set_result, None)
     outcome(loop.run_forever)
     assert peer.recv(100) == b"the last"

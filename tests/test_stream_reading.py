@@ -7,15 +7,10 @@ import logging
 import random
 
 import pytest
-from streams import KINDS, BufferedEvents, Events, connect, on_loop, plain, raw_pair, reset
+from streams import BufferedEvents, Events, connect, on_loop, plain, raw_pair, reset
 from support import IMPLEMENTATIONS, PATIENCE, Logged, same_on_both, until
 
 LIMIT = 20 * PATIENCE
-
-
-@pytest.fixture(params=KINDS)
-def kind(request):
-    return request.param
 
 
 @pytest.fixture(params=[Events, BufferedEvents])

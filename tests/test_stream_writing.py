@@ -12,7 +12,6 @@ from unittest import mock
 import pytest
 from streams import (
     BIG,
-    KINDS,
     LIMIT,
     Events,
     connect,
@@ -23,11 +22,6 @@ from streams import (
     small_buffers,
 )
 from support import HOTLOOP, Logged, outcome, same_on_both, until
-
-
-@pytest.fixture(params=KINDS)
-def kind(request):
-    return request.param
 
 
 def sent_by(write, kind="socketpair", compare=True):

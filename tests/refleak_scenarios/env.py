@@ -14,6 +14,11 @@ def scenario(function):
     return function
 
 
+def chosen(parts):
+    """The scenarios whose names have one of these parts; all of them if there are none."""
+    return [s for s in SCENARIOS if not parts or any(part in s.__name__ for part in parts)]
+
+
 def since(version):
     return scenario if sys.version_info >= version else lambda function: function
 
