@@ -51,6 +51,7 @@ struct HLWatch {
     int armed;        /* the events libuv looks for */
     int polls_rested; /* since it was left */
     int rests;        /* how often the socket came back from one, up to HL_RESTS_DISARMED */
+    uint64_t told;    /* 1 + the number of the poll that last told of it, or 0 */
     bool unverified;
     bool resting;
     bool registered; /* epoll may know of it: libuv was not told to stop since it was to start */
@@ -102,7 +103,17 @@ push_side(HLLoop *loop, const Side *side)
 }
 
 static void mark_unverified(HLWatch *watch);
+static void stop_poll(HLWatch *watch);
 static void start_poll(HLWatch *watch);
+
+/* libuv asks epoll up to 48 times in a poll, as long as it is told of 1,024 descriptors. */
+static bool
+is_told_again(HLWatch *watch)
+{
+    uint64_t before = watch->told;
+    watch->told = watch->loop->polls + 1;
+    return before == watch->told;
+}
 
 static void
 on_watch(uv_poll_t *poll, int status, int events)
@@ -110,6 +121,11 @@ on_watch(uv_poll_t *poll, int status, int events)
     HLWatch *watch = poll->data;
     HLLoop *loop = watch->loop;
     hl_loop_attach(loop);
+    if (is_told_again(watch)) {
+        stop_poll(watch); /* until the next poll, so that this one ends */
+        mark_unverified(watch);
+        return;
+    }
     if (status < 0) {
         /* An error condition stops a uv_poll_t; selectors report it as ready both ways. */
         events = UV_READABLE | UV_WRITABLE;
@@ -625,8 +641,8 @@ hl_watch_release(HLWatch *watch)
 void
 hl_watch_set(HLWatch *watch, HLSide side, PyObject *object, HLOnReady on_ready)
 {
-    if (watch == NULL) {
-        return;
+    if (watch == NULL || watch->loop->pid != hl_process_id()) {
+        return; /* the parent's epoll must not hear of it */
     }
     PyObject *previous = watch->sides[side].object;
     watch->sides[side] = (Side){Py_NewRef(object), on_ready};

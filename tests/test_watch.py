@@ -1,10 +1,13 @@
 """add_reader and add_writer: when they call, over pipes, sockets and odd descriptors."""
 
+import collections
 import os
+import resource
 import socket
 import sys
 
 import pytest
+from support import Contexts
 from watching import run_until_stopped
 
 # -- reading -----------------------------------------------------------------
@@ -261,3 +264,36 @@ def test_an_eventfd_a_timerfd_and_an_epoll_can_be_watched(loop):
     loop.remove_reader(poll)
     poll.close()
     os.close(eventfd)
+
+
+# -- many at once -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("blocking", [False, True], ids=["nonblocking", "blocking"])
+def test_more_are_ready_than_epoll_tells_of_at_a_time(loop, blocking):
+    """libuv asks again while it is told of 1,024; a second call would find nothing, or wait for ever."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    calls = collections.Counter()
+    told = Contexts()
+    loop.set_exception_handler(told)
+    pairs = [socket.socketpair() for _ in range(1200)]
+    try:
+        for index, (ours, peer) in enumerate(pairs):
+            ours.setblocking(blocking)
+            loop.add_reader(ours, lambda index=index, ours=ours: calls.update([(index, ours.recv(10))]))
+            peer.send(b"x")
+        for _ in range(3):
+            loop.call_soon(loop.stop)
+            loop.run_forever()
+        assert told == [] and calls == {(index, b"x"): 1 for index in range(1200)}
+        pairs[7][1].send(b"y")
+        loop.call_later(0.01, loop.stop)
+        loop.run_forever()
+        assert calls[7, b"y"] == 1  # they are still watched
+    finally:
+        for ours, peer in pairs:
+            loop.remove_reader(ours)
+            ours.close()
+            peer.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
