@@ -96,6 +96,19 @@ hl_parse_init(const HLParameters *parameters, PyObject *args, PyObject *kwargs, 
     return check_required(parameters, values);
 }
 
+PyObject *
+hl_parse_one(const char *function, const char *name, PyObject *const *args, Py_ssize_t nargs,
+             PyObject *kwnames)
+{
+    if (nargs == 1 && kwnames == NULL) {
+        return args[0];
+    }
+    const char *const names[] = {name, NULL};
+    HLParameters parameters = {function, names, 1, 1};
+    PyObject *value;
+    return hl_parse(&parameters, args, nargs, kwnames, &value) < 0 ? NULL : value;
+}
+
 int
 hl_parse_context(HLState *st, const char *function, PyObject *const *args, Py_ssize_t nargs,
                  PyObject *kwnames, PyObject **context)

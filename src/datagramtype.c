@@ -74,13 +74,20 @@ datagram_add_reader(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 datagram_read_ready(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return none_or_error(hl_datagram_read(self));
+    PyObject *loop = Py_XNewRef(
+        (PyObject *)hl_datagram(self)->loop); /* the protocol may drop everything */
+    int rc = hl_datagram_read(self);
+    Py_XDECREF(loop);
+    return none_or_error(rc);
 }
 
 static PyObject *
 datagram_sendto_ready(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return none_or_error(hl_datagram_write(self));
+    PyObject *loop = Py_XNewRef((PyObject *)hl_datagram(self)->loop);
+    int rc = hl_datagram_write(self);
+    Py_XDECREF(loop);
+    return none_or_error(rc);
 }
 
 static PyObject *
@@ -101,7 +108,7 @@ static int
 log_debug(PyObject *self, const char *message)
 {
     HLDatagramTransport *t = hl_datagram(self);
-    if (!t->loop->debug) {
+    if (t->loop == NULL || !t->loop->debug) {
         return 0;
     }
     PyObject *logged = PyObject_CallMethod(t->st->logger, "debug", "sO", message, self);
@@ -134,8 +141,12 @@ datagram_resume_reading(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
-datagram_set_protocol(PyObject *self, PyObject *protocol)
+datagram_set_protocol(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
+    PyObject *protocol = hl_parse_one("set_protocol", "protocol", args, nargs, kwnames);
+    if (protocol == NULL) {
+        return NULL;
+    }
     Py_XSETREF(hl_datagram(self)->protocol, Py_NewRef(protocol));
     Py_RETURN_NONE;
 }
@@ -453,8 +464,8 @@ static PyMethodDef datagram_methods[] = {
      "pause_reading($self, /)\n--\n\nReceive nothing until resume_reading()."},
     {"resume_reading", datagram_resume_reading, METH_NOARGS,
      "resume_reading($self, /)\n--\n\nReceive again."},
-    {"set_protocol", datagram_set_protocol, METH_O,
-     "set_protocol($self, protocol, /)\n--\n\nSet a new protocol."},
+    {"set_protocol", (PyCFunction)(void (*)(void))datagram_set_protocol,
+     METH_FASTCALL | METH_KEYWORDS, "set_protocol($self, /, protocol)\n--\n\nSet a new protocol."},
     {"get_protocol", datagram_get_protocol, METH_NOARGS,
      "get_protocol($self, /)\n--\n\nReturn the current protocol."},
     {"get_write_buffer_size", datagram_get_write_buffer_size, METH_NOARGS,

@@ -176,7 +176,7 @@ struct HLLoop {
     HLWatch *unverified; /* to be looked at before the next poll */
     HLWatch *resting;    /* armed, though nobody waits */
 
-    /* Streams, see streamread.c and streamwrite.c. */
+    /* Streams, see streamread.c and streamsend.c. */
     HLStream *unflushed;      /* a list that owns what is in it */
     HLStream *last_unflushed; /* its end, unless it is empty */
     uint64_t unflushed_ticks; /* since when it is not empty */
@@ -257,6 +257,9 @@ int hl_parse(const HLParameters *parameters, PyObject *const *args, Py_ssize_t n
 /* The same from a tp_init call. */
 int hl_parse_init(const HLParameters *parameters, PyObject *args, PyObject *kwargs,
                   PyObject **values);
+/* The one argument of a method, by position or name; borrowed, or NULL with an exception. */
+PyObject *hl_parse_one(const char *function, const char *name, PyObject *const *args,
+                       Py_ssize_t nargs, PyObject *kwnames);
 /* The keyword argument context=, given or not (borrowed; NULL for None or not given), of a call
    that takes no other keyword but one for its first required parameters.  Returns -1 on others. */
 int hl_parse_context(HLState *st, const char *function, PyObject *const *args, Py_ssize_t nargs,
@@ -537,7 +540,7 @@ int hl_wakeup_fileno(HLLoop *loop);
 int hl_wakeup_deliver(HLLoop *loop);
 void hl_wakeup_close(HLLoop *loop);
 
-/* ---- From stream.c, streamwrite.c and server.c; more in stream.h ---- */
+/* ---- From stream.c, streamsend.c and server.c; more in stream.h ---- */
 
 /* Is object.name a method, and that function its own? */
 bool hl_is_method(PyObject *object, PyObject *name, PyObject *function);
@@ -545,6 +548,8 @@ int hl_stream_setup(PyObject *module, HLState *st);
 int hl_server_setup(PyObject *module, HLState *st);
 /* Send what transports have queued since the last call. */
 int hl_loop_flush(HLLoop *loop);
+/* The same in the middle of an entry. */
+int hl_loop_flush_now(HLLoop *loop);
 /* Has the first of it waited long enough? */
 bool hl_flush_is_due(const HLLoop *loop);
 void hl_loop_drop_unflushed(HLLoop *loop);
@@ -644,6 +649,8 @@ int hl_reader_replaced(HLState *st, PyObject *object);
 /* Are the methods of socket.socket that system calls of ours stand in for all what they were at
    import?  1, 0 or -1. */
 int hl_socket_is_original(HLState *st);
+/* May the class's own lines be left out?  Keeps an exception that is set. */
+bool hl_socket_is_known(HLState *st);
 /* PyObject_AsFileDescriptor(sock), of any object. */
 int hl_socket_fileno(HLState *st, PyObject *sock);
 /* socket.socket(family, type, proto[, fileno]). */

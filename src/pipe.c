@@ -284,18 +284,29 @@ open_descriptor(HLPipe *self, struct stat *status)
     return set_nonblocking(self);
 }
 
+/* What a strange pipe does in __init__() may even end the connection. */
+static int
+check_open(HLPipe *self)
+{
+    if (self->loop != NULL) {
+        return 0;
+    }
+    PyErr_SetString(PyExc_RuntimeError, "the connection was lost while its transport was made");
+    return -1;
+}
+
 /* connection_made() first, then reading, then the waiter: each in its turn. */
 static int
 schedule_start(HLPipe *self, const struct stat *status, PyObject *waiter)
 {
     PyObject *op = (PyObject *)self;
-    if (hl_pipe_schedule(self, self->protocol, "connection_made", op) < 0
+    if (hl_pipe_schedule(self, self->protocol, "connection_made", op) < 0 || check_open(self) < 0
         || (self->kind->watches(status)
             && hl_pipe_schedule(self, op, "_start_watching", NULL) < 0)) {
         return -1;
     }
-    if (waiter == NULL || waiter == Py_None) {
-        return 0;
+    if (waiter == NULL || waiter == Py_None || check_open(self) < 0) {
+        return PyErr_Occurred() ? -1 : 0;
     }
     PyObject *set_result[2] = {waiter, Py_None};
     return hl_loop_schedule(self->loop, self->st->set_result_unless_cancelled, set_result, 2,
@@ -316,7 +327,8 @@ pipe_open(HLPipe *self, PyObject **values)
     self->loop = (HLLoop *)Py_NewRef(values[0]);
     self->pipe = Py_NewRef(values[1]);
     self->protocol = Py_NewRef(values[2]);
-    if (hl_adopt_reader(self->loop, self->protocol) < 0 || open_descriptor(self, &status) < 0) {
+    if (hl_adopt_reader(self->loop, self->protocol) < 0 || check_open(self) < 0
+        || open_descriptor(self, &status) < 0 || check_open(self) < 0) {
         return -1;
     }
     self->closing = self->losing = false;
@@ -386,7 +398,7 @@ static PyObject *
 pipe_start_watching(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     HLPipe *self = (HLPipe *)op;
-    if (self->closing || self->paused) {
+    if (self->losing || self->paused) { /* a closing one with data to write goes on */
         Py_RETURN_NONE;
     }
     /* What is there already comes in the next turn, as in asyncio: the transport that this one takes
@@ -408,8 +420,12 @@ pipe_is_closing(PyObject *op, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
-pipe_set_protocol(PyObject *op, PyObject *protocol)
+pipe_set_protocol(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
+    PyObject *protocol = hl_parse_one("set_protocol", "protocol", args, nargs, kwnames);
+    if (protocol == NULL) {
+        return NULL;
+    }
     Py_XSETREF(((HLPipe *)op)->protocol, Py_NewRef(protocol));
     Py_RETURN_NONE;
 }
@@ -424,8 +440,8 @@ pipe_get_protocol(PyObject *op, PyObject *Py_UNUSED(ignored))
 static PyMethodDef pipe_methods[] = {
     {"is_closing", pipe_is_closing, METH_NOARGS,
      "is_closing($self, /)\n--\n\nReturn True once the transport is closing or closed."},
-    {"set_protocol", pipe_set_protocol, METH_O,
-     "set_protocol($self, protocol, /)\n--\n\nHave another protocol called."},
+    {"set_protocol", (PyCFunction)(void (*)(void))pipe_set_protocol, METH_FASTCALL | METH_KEYWORDS,
+     "set_protocol($self, /, protocol)\n--\n\nHave another protocol called."},
     {"get_protocol", pipe_get_protocol, METH_NOARGS,
      "get_protocol($self, /)\n--\n\nReturn the protocol that is called now."},
     {"_start_watching", pipe_start_watching, METH_NOARGS,

@@ -448,6 +448,12 @@ loop_run_once(PyObject *self, PyObject *Py_UNUSED(ignored))
     return rc == 0 ? Py_NewRef(Py_None) : NULL;
 }
 
+static PyObject *
+loop_flush(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return hl_loop_flush_now((HLLoop *)self) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
 PyMethodDef hl_run_methods[] = {
     {"run_forever", loop_run_forever, METH_NOARGS,
      "run_forever($self, /)\n--\n\nRun until stop() is called."},
@@ -456,6 +462,8 @@ PyMethodDef hl_run_methods[] = {
      "For other toolkits' run loops, between _run_forever_setup() and _run_forever_cleanup()."},
     {"_check_running", loop_check_running, METH_NOARGS,
      "_check_running($self, /)\n--\n\nRaise RuntimeError if the loop cannot be run now, or here."},
+    {"_flush", loop_flush, METH_NOARGS,
+     "_flush($self, /)\n--\n\nSend what transports were given to write."},
     {"_run_forever_setup", loop_run_forever_setup, METH_NOARGS,
      "_run_forever_setup($self, /)\n--\n\nDo what run_forever() does before its first turn."},
     {"_run_forever_cleanup", loop_run_forever_cleanup, METH_NOARGS,

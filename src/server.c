@@ -157,8 +157,8 @@ make_socket(HLLoop *loop, Listener *self, int conn)
     PyObject *args[4] = {self->family, self->type, self->proto, fileno};
     PyObject *sock = fileno != NULL ? hl_socket_make(loop->st, args, 4) : NULL;
     Py_XDECREF(fileno);
-    if (sock == NULL) {
-        close(conn);
+    if (sock == NULL && hl_socket_is_known(loop->st)) {
+        close(conn); /* else the class may have done so */
     }
     return sock;
 }

@@ -59,12 +59,13 @@ hl_socket_is_original(HLState *st)
     return st->socket_original;
 }
 
-/* May the class's own lines be left out?  Never with an exception. */
-static bool
-is_known(HLState *st)
+bool
+hl_socket_is_known(HLState *st)
 {
+    PyObject *raised = hl_take_exception();
     bool known = st->socket_known && hl_socket_is_original(st) > 0;
     PyErr_Clear();
+    hl_give_exception(raised);
     return known;
 }
 
@@ -117,8 +118,9 @@ done:
 PyObject *
 hl_socket_make(HLState *st, PyObject *const *args, Py_ssize_t nargs)
 {
-    return is_known(st) ? make_directly(st, args, nargs)
-                        : PyObject_Vectorcall(st->StockSocket, args, (size_t)nargs, NULL);
+    return hl_socket_is_known(st)
+               ? make_directly(st, args, nargs)
+               : PyObject_Vectorcall(st->StockSocket, args, (size_t)nargs, NULL);
 }
 
 /* ---- Closing ---- */
@@ -139,7 +141,8 @@ int
 hl_socket_close(HLState *st, PyObject *sock)
 {
     PyObject *done = NULL;
-    if ((PyObject *)Py_TYPE(sock) == st->StockSocket && is_known(st) && is_unused(st, sock)) {
+    if ((PyObject *)Py_TYPE(sock) == st->StockSocket && hl_socket_is_known(st)
+        && is_unused(st, sock)) {
         if (set_attribute(st->socket_closed, sock, Py_True) == 0) {
             done = st->socket_close(sock, NULL);
         }

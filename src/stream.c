@@ -1,5 +1,5 @@
 /* Stream transports: sockets of any family that carry a stream of bytes.  This file is their life
-   and their face; reading is in streamread.c, writing in streamwrite.c.  What is seldom called
+   and their face; reading is in streamread.c, writing in streamwrite.c and streamsend.c.  What is seldom called
    is written in Python (hotloop/_transports.py), in the subclass that users get.
 
    States: open, closing (close() was called, or the connection failed: nothing is read any more,
@@ -92,6 +92,12 @@ hl_stream_force_close(HLStream *self, PyObject *exc)
 {
     if (self->conn_lost) {
         return 0;
+    }
+    if (hl_stream_flush(self) < 0) {
+        return -1;
+    }
+    if (self->conn_lost) {
+        return 0; /* the flush failed */
     }
     hl_stream_drop_queue(self);
     hl_watch_unset_both(self->watch);
@@ -234,6 +240,7 @@ schedule_start(HLStream *self, PyObject *waiter)
         || hl_loop_push_io(self->loop, (PyObject *)self, hl_stream_start_reading) < 0) {
         return -1;
     }
+    self->made = true;
     return waiter == NULL || waiter == Py_None ? 0 : schedule_waiter(self, waiter);
 }
 
@@ -305,7 +312,8 @@ stream_tp_init(PyObject *op, PyObject *args, PyObject *kwargs)
     if (hl_parse_init(&parameters, args, kwargs, values) < 0) {
         return -1;
     }
-    if (self->extra != NULL || self->sockname != NULL || !hl_is_loop(self->st, values[0])) {
+    if (self->loop != NULL || self->sock != NULL || self->extra != NULL || self->sockname != NULL
+        || !hl_is_loop(self->st, values[0])) {
         PyErr_SetString(PyExc_TypeError, "a new transport of a hotloop loop was expected");
         return -1;
     }
@@ -392,8 +400,7 @@ stream_close(PyObject *op, PyObject *Py_UNUSED(ignored))
 static PyObject *
 stream_abort(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    HLStream *self = (HLStream *)op;
-    return none_or_error(hl_stream_flush(self) < 0 ? -1 : hl_stream_force_close(self, NULL));
+    return none_or_error(hl_stream_force_close((HLStream *)op, NULL));
 }
 
 static PyObject *
@@ -427,7 +434,8 @@ stream_fatal_error(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObje
 static PyObject *
 stream_call_connection_lost(PyObject *op, PyObject *exc)
 {
-    return none_or_error(hl_stream_lose((HLStream *)op, exc));
+    HLStream *self = (HLStream *)op;
+    return none_or_error(self->made ? hl_stream_lose(self, exc) : 0);
 }
 
 static PyObject *

@@ -1,4 +1,4 @@
-/* The stream transport, shared by stream.c, streamread.c, streamwrite.c and server.c. */
+/* The stream transport, shared by stream.c, the files stream*.c and server.c. */
 #ifndef HL_STREAM_H
 #define HL_STREAM_H
 
@@ -44,6 +44,7 @@ struct HLStream {
     size_t high_water, low_water;
     Py_ssize_t conn_lost; /* 0, or 1 + how many writes were dropped */
     int fd;
+    bool made; /* __init__() is over; until then nothing ends the connection */
     bool closing, paused, eof;
     bool own_context; /* context was given: every callback of the protocol runs in it (3.15) */
     bool reads_much;  /* the last read did: see streamread.c */
@@ -60,6 +61,13 @@ static inline int
 hl_stream_fd(const HLStream *self)
 {
     return *self->sock_fd;
+}
+
+/* After a system call on the descriptor failed: is there just nothing to be done now? */
+static inline bool
+hl_would_block(void)
+{
+    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
 }
 
 /* Has the loop's debug mode been asked for? */
@@ -97,6 +105,8 @@ PyObject *hl_stream_accept(HLState *st, PyObject *type, PyObject **values, PyObj
    the address family, or AF_UNSPEC if fd is not known to be a socket. */
 int hl_stream_ask_names(HLStream *self, PyObject *peername, HLCommon *common, int *family);
 void hl_stream_set_nodelay(HLStream *self, int family);
+/* Does anybody else have the socket, and so might use it without asking? */
+bool hl_stream_is_shared(const HLStream *self);
 /* Have the addresses in that dict from now on. */
 int hl_stream_use_extra(HLStream *self, PyObject *extra);
 PyObject *hl_stream_get_extra(PyObject *op, void *closure);
@@ -115,13 +125,33 @@ void hl_stream_set_protocol(HLStream *self, PyObject *protocol);
 int hl_stream_start_reading(HLLoop *loop, PyObject *self);
 extern PyMethodDef hl_stream_read_methods[];
 
-/* ---- From streamwrite.c ---- */
+/* ---- From streamsend.c ---- */
 
-/* Hand to the kernel what write() has queued.  -1 only with a fatal exception. */
+#define HL_FLUSH_SIZE (64 * 1024) /* queued data that is sent at once */
+/* Not blocking whatever the mode: it is the open file's, which other processes may share. */
+#define HL_SEND_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL)
+
+/* What all that follows return: -1 only with a fatal exception. */
+
+/* Hand to the kernel what write() has queued. */
 int hl_stream_flush(HLStream *self);
+/* The same now, or when the entry that runs now is done. */
+int hl_stream_flush_in_time(HLStream *self);
 void hl_stream_drop_queue(HLStream *self);
+/* The descriptor is writable. */
+int hl_stream_write_ready(HLStream *self);
+/* The exception that is set ends the connection. */
+int hl_stream_sending_failed(HLStream *self);
+/* shutdown(SHUT_WR).  -1 with an OSError. */
+int hl_stream_shut_down(HLStream *self);
+/* Call pause_writing() if too much is queued; resume_writing() if little is. */
+int hl_stream_maybe_pause(HLStream *self);
+int hl_stream_maybe_resume(HLStream *self);
 /* End the future of a sendfile() in progress. */
 int hl_stream_fail_waiter(HLStream *self, PyObject *exc);
+
+/* ---- From streamwrite.c ---- */
+
 extern PyMethodDef hl_stream_write_methods[];
 
 #endif

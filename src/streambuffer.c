@@ -265,7 +265,7 @@ buffer_wait(PyObject *op, PyObject *caller)
     StreamBuffer *self = (StreamBuffer *)op;
     if (!is_none(self->waiter)) {
         return PyErr_Format(PyExc_RuntimeError,
-                            "%U() called while another coroutine is "
+                            "%S() called while another coroutine is "
                             "already waiting for incoming data",
                             caller);
     }

@@ -114,6 +114,17 @@ hl_stream_set_nodelay(HLStream *self, int family)
     }
 }
 
+bool
+hl_stream_is_shared(const HLStream *self)
+{
+    PyObject *shown = NULL;
+    if (self->extra != NULL) {
+        shown = PyDict_GetItemWithError(self->extra, self->st->name.socket);
+    }
+    return Py_REFCNT(self->sock) > (shown != NULL ? 2 : 1)
+           || (shown != NULL && Py_REFCNT(shown) > 1);
+}
+
 /* ---- asyncio's dict ---- */
 
 static int

@@ -22,6 +22,9 @@ received_eof(HLStream *self)
     if (hl_stream_log(self, "%r received EOF") < 0) {
         return -1;
     }
+    if (self->protocol == NULL) {
+        return 0; /* ended by a strange log handler */
+    }
     PyObject *protocol = Py_NewRef(self->protocol);
     PyObject *answer = PyObject_CallMethodNoArgs(protocol, self->st->name.eof_received);
     Py_DECREF(protocol);
@@ -40,7 +43,7 @@ received_eof(HLStream *self)
 static int
 read_failed(HLStream *self)
 {
-    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) {
+    if (hl_would_block()) {
         return 0;
     }
     hl_set_errno(self->st);
@@ -183,6 +186,9 @@ read_into_buffer(HLStream *self)
     int error = errno;
     Py_DECREF(buffer);
     errno = error;
+    if (self->protocol == NULL) {
+        return 0; /* ended by a strange buffer, in letting go of it */
+    }
     if (n < 0) {
         return PyErr_Occurred() ? hl_stream_fatal(self, "Fatal read error on socket transport")
                                 : read_failed(self);
@@ -282,6 +288,9 @@ stream_resume_reading(PyObject *op, PyObject *Py_UNUSED(ignored))
         Py_RETURN_NONE;
     }
     self->paused = false;
+    if (hl_loop_check_closed(self->loop) < 0) {
+        return NULL;
+    }
     if (!self->own_context) {
         PyObject *context;
         if (hl_capture_context(&context) < 0) {
@@ -303,8 +312,12 @@ hl_stream_set_protocol(HLStream *self, PyObject *protocol)
 }
 
 static PyObject *
-stream_set_protocol(PyObject *op, PyObject *protocol)
+stream_set_protocol(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
+    PyObject *protocol = hl_parse_one("set_protocol", "protocol", args, nargs, kwnames);
+    if (protocol == NULL) {
+        return NULL;
+    }
     hl_stream_set_protocol((HLStream *)op, protocol);
     Py_RETURN_NONE;
 }
@@ -323,8 +336,9 @@ PyMethodDef hl_stream_read_methods[] = {
      "pause_reading($self, /)\n--\n\nReceive nothing until resume_reading()."},
     {"resume_reading", stream_resume_reading, METH_NOARGS,
      "resume_reading($self, /)\n--\n\nReceive again after pause_reading()."},
-    {"set_protocol", stream_set_protocol, METH_O,
-     "set_protocol($self, protocol, /)\n--\n\nHave another Protocol or BufferedProtocol called."},
+    {"set_protocol", (PyCFunction)(void (*)(void))stream_set_protocol,
+     METH_FASTCALL | METH_KEYWORDS,
+     "set_protocol($self, /, protocol)\n--\n\nHave another Protocol or BufferedProtocol called."},
     {"get_protocol", stream_get_protocol, METH_NOARGS,
      "get_protocol($self, /)\n--\n\nReturn the protocol that is called now."},
     {"_read_ready", stream_read_ready, METH_NOARGS,

@@ -241,6 +241,11 @@ write_data(HLPipe *self, PyObject *data)
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
         return idle ? writing_failed(self) : -1; /* as os.write() fails */
     }
+    if (self->conn_lost || self->closing) { /* by a strange __buffer__() */
+        PyBuffer_Release(&view);
+        return 0;
+    }
+    idle = buffered(self) == 0;
     Py_ssize_t sent = idle ? write_some(self, view.buf, view.len) : 0;
     int rc = sent < 0 || sent == view.len
                  ? 0
@@ -253,8 +258,12 @@ write_data(HLPipe *self, PyObject *data)
 }
 
 static PyObject *
-pipe_write(PyObject *op, PyObject *data)
+pipe_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
+    PyObject *data = hl_parse_one("write", "data", args, nargs, kwnames);
+    if (data == NULL) {
+        return NULL;
+    }
     HLPipe *self = (HLPipe *)op;
     if (!PyBytes_Check(data) && !PyByteArray_Check(data) && !PyMemoryView_Check(data)) {
         PyObject *shown = PyObject_Repr(data);
@@ -329,8 +338,8 @@ pipe_read_ready(PyObject *op, PyObject *Py_UNUSED(ignored))
 }
 
 PyMethodDef hl_write_pipe_methods[] = {
-    {"write", pipe_write, METH_O,
-     "write($self, data, /)\n--\n\nWrite bytes, bytearray or memoryview data; never blocks."},
+    {"write", (PyCFunction)(void (*)(void))pipe_write, METH_FASTCALL | METH_KEYWORDS,
+     "write($self, /, data)\n--\n\nWrite bytes, bytearray or memoryview data; never blocks."},
     {"write_eof", pipe_write_eof, METH_NOARGS,
      "write_eof($self, /)\n--\n\nClose the pipe when all is written."},
     {"can_write_eof", pipe_can_write_eof, METH_NOARGS,

@@ -386,3 +386,70 @@ def test_other_programs_do_not_inherit_descriptors_of_the_loop(impl):
         """,
     )
     assert output == "4\n"
+
+
+# -- streams that parent and child have in common ------------------------------
+
+STREAM = """
+async def connect(protocol_factory):
+    ours, peer = socket.socketpair()
+    ours.setblocking(False)
+    peer.settimeout(20)
+    transport, _ = await asyncio.get_running_loop().create_connection(protocol_factory, sock=ours)
+    return transport, peer
+"""
+
+
+@pytest.mark.parametrize("end", ["close", "abort", "get_write_buffer_size"])
+def test_a_child_does_not_send_what_its_parent_wrote(impl, end):
+    output = run_forking(
+        impl,
+        "import asyncio"
+        + STREAM
+        + dedent(
+            """
+            async def main():
+                transport, peer = await connect(asyncio.Protocol)
+                transport.write(b"once")
+                fork(lambda: (getattr(transport, sys.argv[1])(), "done")[1])
+                transport.close()
+                await asyncio.sleep(0.01)
+                print(peer.recv(100), peer.recv(100))
+
+            run(main())
+            """
+        ),
+        end,
+    )
+    assert output == "child: done\nexit code 0\nb'once' b''\n"
+
+
+def test_a_child_that_writes_much_does_not_make_its_parent_deaf(impl):
+    output = run_forking(
+        impl,
+        "import asyncio"
+        + STREAM
+        + dedent(
+            """
+            class Heard(asyncio.Protocol):
+                def data_received(self, data):
+                    print("heard", data)
+                    heard.set()
+
+            async def main():
+                global heard
+                heard = asyncio.Event()
+                transport, peer = await connect(Heard)
+                peer.send(b"1")
+                await heard.wait()
+                heard.clear()
+                fork(lambda: attempt(transport.write, bytes(5_000_000)) and None)
+                peer.send(b"2")
+                await asyncio.wait_for(heard.wait(), 20)
+                transport.abort()
+
+            run(main())
+            """
+        ),
+    )
+    assert output == "heard b'1'\nchild: None\nexit code 0\nheard b'2'\n"

@@ -4,6 +4,7 @@ Lessons tier 2: each of its rows is a TypeError or NotImplementedError for someb
 """
 
 import asyncio
+import io
 import os
 import socket
 import ssl
@@ -443,3 +444,41 @@ def test_outcome_of_closing_a_loop_with_open_transports():
         return result
 
     assert same_on_both(scenario) == ("returned", None)
+
+
+class NotAFile:
+    """What the kernel cannot send from."""
+
+    def __init__(self, payload):
+        self.rest = io.BytesIO(payload)
+
+    def readinto(self, buffer):
+        return self.rest.readinto(buffer)
+
+    def seek(self, position):
+        return self.rest.seek(position)
+
+
+@pytest.mark.parametrize("kind", [io.BytesIO, NotAFile])
+@pytest.mark.parametrize("size", [5, 1_000_000])
+def test_sendfile_of_what_is_no_regular_file_falls_back(loop, run, kind, size):
+    payload = os.urandom(size)
+
+    async def main():
+        received = asyncio.Queue()
+
+        async def serve(reader, writer):
+            received.put_nowait(await reader.read())
+            await finish(writer)
+
+        async with serving(asyncio.start_server(serve, "127.0.0.1", 0)) as server:
+            transport, protocol = await loop.create_connection(Recorder, *address(server))
+            with pytest.raises(asyncio.SendfileNotAvailableError):
+                await loop.sendfile(transport, kind(payload), fallback=False)
+            assert await loop.sendfile(transport, kind(payload), 1) == size - 1
+            assert transport.get_protocol() is protocol and transport.is_reading()
+            transport.close()
+            assert await asyncio.wait_for(received.get(), LIMIT) == payload[1:]
+            await protocol.lost
+
+    run(main())

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import socket
+import sys
 import time
 import weakref
 
@@ -379,3 +380,23 @@ def test_a_socket_that_a_transport_owns():
         return implementation.run(main())
 
     assert same_on_both(scenario) == ["File descriptor FD is used by transport"] * 4
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio lets two transports fight for it")
+@pytest.mark.parametrize("method", ["create_connection", "connect_accepted_socket"])
+def test_two_transports_for_one_socket(method):
+    def scenario(implementation):
+        async def main():
+            loop = asyncio.get_running_loop()
+            left, right = stream_pair()
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=left)
+            with pytest.raises(RuntimeError) as caught:
+                await getattr(loop, method)(asyncio.Protocol, sock=left)
+            transport.abort()
+            right.close()
+            await asyncio.sleep(0.01)
+            return str(caught.value).split(" <")[0]
+
+        return implementation.run(main())
+
+    assert same_on_both(scenario) == "File descriptor"

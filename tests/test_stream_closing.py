@@ -9,7 +9,7 @@ import warnings
 import weakref
 
 import pytest
-from streams import Events, connect, on_loop, plain, raw_pair, read_all
+from streams import Events, connect, on_loop, plain, raw_pair, read_all, receive_all
 from support import (
     IMPLEMENTATIONS,
     PATIENCE,
@@ -600,3 +600,79 @@ def test_a_thousand_idle_connections(loop, run):
         run(main())
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+# -- what was written just before the end ------------------------------------
+
+
+ENDS = {
+    "raise OSError": lambda transport: exec("raise OSError"),
+    "raise ValueError": lambda transport: exec("raise ValueError"),
+    "_force_close": lambda transport: transport._force_close(None),
+    "_fatal_error": lambda transport: transport._fatal_error(OSError(), "why"),
+    "abort": lambda transport: transport.abort(),
+}
+
+
+@pytest.mark.parametrize("event", ["data_received", "eof_received"])
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_what_was_written_before_the_connection_is_ended_arrives(end, event):
+    async def main():
+        def last_words(protocol, *args):
+            protocol.transport.write(b"HTTP/1.1 500 Internal Server Error")
+            end(protocol.transport)
+
+        protocol = Events(**{event: last_words})
+        _, peer = await connect(protocol)
+        if event == "data_received":
+            peer.send(b"request")
+        else:
+            peer.shutdown(socket.SHUT_WR)
+        received = await receive_all(peer)
+        await protocol.lost
+        peer.close()
+        return received, protocol.log
+
+    (received, _), _ = same_on_both(on_loop(main))
+    assert received == b"HTTP/1.1 500 Internal Server Error"
+
+
+def test_write_eof_after_a_write_that_failed_lets_write_on():
+    async def main():
+        protocol = Events()
+        transport, peer = await connect(protocol)
+        peer.close()
+        results = []
+        for call in (transport.write, b"a"), (transport.write_eof,), (transport.write, b"b"):
+            results.append(outcome(*call))
+        await protocol.lost
+        return results, outcome(transport.write, b"c"), protocol.log
+
+    same_on_both(on_loop(main))
+
+
+def test_a_transport_whose_loop_is_closed():
+    def scenario(impl):
+        async def main():
+            return await connect(Events())
+
+        loop = impl.new_event_loop()
+        transport, peer = loop.run_until_complete(main())
+        transport.pause_reading()
+        loop.close()
+        results = [
+            outcome(transport.write, BIG),
+            outcome(transport.resume_reading),
+            outcome(transport.get_write_buffer_size),
+            outcome(repr, transport)[0],
+        ]
+        transport._sock.close()
+        peer.close()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            del transport
+            collect()
+        return results
+
+    closed = ("raised", RuntimeError, "Event loop is closed")
+    assert same_on_both(scenario)[:2] == [closed, closed]

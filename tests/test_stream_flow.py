@@ -353,3 +353,35 @@ def test_a_socket_that_another_process_made_blocking_blocks_nobody():
         peer.close()
 
     hotloop.run(asyncio.wait_for(main(), 20 * PATIENCE))
+
+
+# -- writing in resume_writing() ----------------------------------------------
+
+
+@pytest.mark.parametrize("size", [100, 100_000])
+def test_what_resume_writing_writes_is_sent_at_once(size):
+    """It is the socket that has room then, so nothing is buffered and nobody is paused again."""
+
+    async def main():
+        def write_more(protocol):
+            if protocol.log.count("resume_writing") == 1:
+                protocol.transport.write(bytes(size))
+                protocol.log.append(protocol.transport.get_write_buffer_size())
+
+        protocol = Events(resume_writing=write_more)
+        transport, peer = await connect(protocol)
+        peer.setblocking(False)
+        while "pause_writing" not in protocol.log:
+            transport.write(bytes(70_000))
+        while "resume_writing" not in protocol.log:
+            with contextlib.suppress(BlockingIOError):
+                while peer.recv(1 << 20):
+                    pass
+            await asyncio.sleep(0)
+        transport.abort()
+        await protocol.lost
+        peer.close()
+        return protocol.log
+
+    log, _ = same_on_both(on_loop(main))
+    assert log[1:4] == ["pause_writing", "resume_writing", 0]

@@ -1,11 +1,12 @@
 """When stream transports send what was written: together, and so that nobody sees that it was later."""
 
 import asyncio
+import socket
 import time
 
 import pytest
 from streams import BIG, Events, connect, on_loop, raw_pair, receive_all
-from support import outcome, same_on_both, until
+from support import HOTLOOP, outcome, same_on_both, until
 
 
 def test_pieces_written_by_one_entry_arrive_in_order(loop, run, kind):
@@ -237,3 +238,57 @@ def test_a_large_write_does_not_wait(loop, run):
         peer.close()
 
     run(main())
+
+
+# -- who has the socket need not ask -----------------------------------------
+
+
+def shut_down(transport, sock):
+    sock.shutdown(socket.SHUT_WR)
+
+
+def close(transport, sock):
+    sock.close()
+
+
+@pytest.mark.parametrize("use", [shut_down, close])
+@pytest.mark.parametrize("kept", ["own", "shown"])
+def test_what_was_written_is_sent_before_a_kept_socket_is_used(use, kept):
+    if kept == "shown" and use is close:
+        pytest.skip("a TransportSocket cannot be closed")
+
+    async def main():
+        ours, peer = raw_pair()
+        sock = ours
+        protocol = Events()
+        transport, _ = await connect(protocol, sockets=(ours, peer))
+        if kept == "shown":
+            sock = transport.get_extra_info("socket")
+            del ours
+        transport.write(b"head")
+        transport.write(b"body")
+        use(transport, sock)
+        received = await receive_all(peer)
+        transport.abort()
+        await protocol.lost
+        peer.close()
+        return received
+
+    assert same_on_both(on_loop(main)) == (b"headbody", [])
+
+
+def test_a_socket_that_was_only_looked_at_does_not_hurry_writes():
+    async def main():
+        transport, peer = await connect(Events())
+        peer.setblocking(False)
+        transport.get_extra_info("socket").getsockname()
+        transport.write(b"head")
+        early = outcome(peer.recv, 10)[0]
+        await asyncio.sleep(0)
+        late = peer.recv(10)
+        transport.abort()
+        await asyncio.sleep(0)
+        peer.close()
+        return early, late
+
+    assert on_loop(main)(HOTLOOP) == (("raised", b"head"), [])

@@ -16,7 +16,8 @@ from hotloop import _streams
 from hypothesis import example, given
 from hypothesis import strategies as st
 from serving import address, finish, serving
-from support import HOTLOOP, normalise, until
+from streams import raw_pair
+from support import HOTLOOP, normalise, same_on_both, until
 
 # -- a reader by itself, step by step ------------------------------------------------------------
 
@@ -524,3 +525,40 @@ def test_a_method_replaced_for_all_readers_is_called(impl, method):
 
     impl.run(main())
     assert calls != []
+
+
+# -- what else can be seen of a reader -----------------------------------------
+
+
+def test_docstrings_are_asyncios():
+    async def main():
+        ours, peer = raw_pair()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        docs = {name: getattr(reader, name).__doc__ for name in dir(reader) if name[0] != "_"}
+        peer.close()
+        await finish(writer)
+        return docs
+
+    docs = same_on_both(lambda impl: impl.run(main()))
+    assert "Read up to" in docs["read"]
+
+
+@pytest.mark.parametrize("method", ["read", "readexactly"])
+@pytest.mark.parametrize("number", [2.0, 0.0, -1.0, "2", None, True], ids=repr)
+def test_numbers_that_are_none(method, number):
+    async def main():
+        ours, peer = raw_pair()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        peer.sendall(b"abc")
+        peer.shutdown(socket.SHUT_WR)
+        results = []
+        for _ in range(2):
+            try:
+                results.append(await getattr(reader, method)(number))
+            except (TypeError, ValueError, asyncio.IncompleteReadError) as exc:
+                results.append((type(exc), str(exc)))
+        peer.close()
+        await finish(writer)
+        return results
+
+    same_on_both(lambda impl: impl.run(main()))

@@ -534,3 +534,57 @@ def test_writing_is_logged_when_it_fails_in_debug_mode():
     assert same_on_both(scenario) == [
         (logging.DEBUG, "Fatal write error on socket transport", BrokenPipeError)
     ]
+
+
+# -- how methods may be called, and sockets with methods of their own ---------
+
+
+def test_arguments_by_name():
+    async def main():
+        first, second = Events(), Events()
+        transport, peer = await connect(first)
+        transport.write(data=b"x")
+        transport.writelines(list_of_data=[b"y", b"z"])
+        transport.set_protocol(protocol=second)
+        results = [
+            outcome(method, **arguments)[:2]
+            for method in (transport.write, transport.writelines, transport.set_protocol)
+            for arguments in ({}, {"wrong": b""})
+        ]
+        transport.close()
+        received = await receive_all(peer)
+        await second.lost
+        peer.close()
+        return received, results, first.log, second.log
+
+    (received, results, _, _), _ = same_on_both(on_loop(main))
+    assert received == b"xyz" and results == [("raised", TypeError)] * 6
+
+
+def test_a_socket_that_sends_and_receives_by_itself_is_asked_to():
+    async def main():
+        called = []
+
+        class Own(socket.socket):
+            def send(self, data, *flags):
+                called.append(("send", bytes(data)))
+                return super().send(data, *flags)
+
+            def recv(self, size, *flags):
+                called.append("recv")
+                return super().recv(size, *flags)
+
+        ours, peer = raw_pair()
+        own = Own(fileno=ours.detach())
+        own.setblocking(False)
+        protocol = Events(data_received=lambda protocol, data: protocol.transport.close())
+        transport, _ = await connect(protocol, sockets=(own, peer))
+        transport.write(b"x")
+        peer.send(b"y")
+        await asyncio.wait_for(protocol.lost, LIMIT)
+        received = await receive_all(peer)
+        peer.close()
+        return called, received, protocol.log
+
+    (called, received, _), _ = same_on_both(on_loop(main))
+    assert called == [("send", b"x"), "recv"] and received == b"x"

@@ -6,6 +6,7 @@ handlers, exception handlers, shutdown of generators, ...) is the running Python
 
 import asyncio
 import inspect
+import os
 import selectors
 import signal
 import socket
@@ -14,7 +15,7 @@ import threading
 import warnings
 from asyncio import constants, tasks
 
-from . import _core, _process, _streams, _tls
+from . import _core, _process, _sendfile, _streams, _tls
 from ._connect import Connecting
 from ._nesting import nesting_run_until_complete
 from ._pipes import ReadPipeTransport, WritePipeTransport
@@ -22,8 +23,9 @@ from ._resolve import answers_at_once
 from ._sock import SocketCalls
 from ._transports import SocketTransport
 
-# Before 3.14, asyncio let two transports fight for a socket.
-_TRANSPORTS_ARE_UNIQUE = sys.version_info >= (3, 14)
+# Older asyncios let two transports fight for a socket.
+_stock_names = asyncio.SelectorEventLoop._make_socket_transport.__code__.co_names
+_TRANSPORTS_ARE_UNIQUE = "_ensure_fd_no_transport" in _stock_names
 
 
 class EventLoop(_core.Loop, Connecting, SocketCalls, asyncio.SelectorEventLoop):
@@ -92,7 +94,15 @@ class EventLoop(_core.Loop, Connecting, SocketCalls, asyncio.SelectorEventLoop):
     ):
         if _TRANSPORTS_ARE_UNIQUE and self._may_have_transport(sock):
             self._ensure_fd_no_transport(sock)
-        return SocketTransport(self, sock, protocol, waiter, extra, server, context)
+        return self._make_stream(sock, protocol, waiter, extra, server, context)
+
+    def _make_stream(self, sock, protocol, waiter, extra, server, context):
+        if _is_plain(sock):
+            return SocketTransport(self, sock, protocol, waiter, extra, server, context)
+        given = {} if context is None else {"context": context}
+        return super()._make_socket_transport(
+            sock, protocol, waiter, extra=extra, server=server, **given
+        )
 
     def _make_ssl_transport(
         self,
@@ -113,10 +123,11 @@ class EventLoop(_core.Loop, Connecting, SocketCalls, asyncio.SelectorEventLoop):
         tls = _tls.make_protocol(
             self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
         )
-        SocketTransport(self, rawsock, tls, None, extra, server, context)
+        self._make_stream(rawsock, tls, None, extra, server, context)
         return tls._app_transport
 
     start_tls = _tls.start_tls
+    _sendfile_fallback = _sendfile.fallback
 
     def _start_serving(
         self, protocol_factory, sock, sslcontext=None, server=None, backlog=100, *rest, **more
@@ -203,6 +214,14 @@ class EventLoop(_core.Loop, Connecting, SocketCalls, asyncio.SelectorEventLoop):
         self._csock = None
 
 
+def _is_plain(sock):
+    # Does it leave to socket.socket what our transports do by system calls?
+    return type(sock) is socket.socket or all(
+        getattr(type(sock), name, None) is getattr(socket.socket, name)
+        for name in ("recv", "recv_into", "send", "sendmsg", "shutdown")
+    )
+
+
 def _join_executor(loop, executor, joined):
     def finish(exc=None):
         if not joined.done():
@@ -281,6 +300,15 @@ def new_event_loop():
     """Return a new hotloop.EventLoop; what asyncio calls a loop factory."""
     return EventLoop()
 
+
+def _flush_before_fork():
+    # A child that closes a transport must not send what its parent has written, once more.
+    loop = asyncio._get_running_loop()
+    if isinstance(loop, EventLoop):
+        loop._flush()
+
+
+os.register_at_fork(before=_flush_before_fork)
 
 if sys.version_info >= (3, 14):
     from ._debuggers import learn_task_layout

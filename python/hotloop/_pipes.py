@@ -2,12 +2,12 @@
 
 import errno
 import logging
-from asyncio import transports, unix_events
+from asyncio import unix_events
 
 from . import _core
+from ._transports import WriteLimits
 
 _logger = logging.getLogger("asyncio")
-_FlowControl = transports._FlowControlMixin
 
 
 class _Reports:
@@ -42,13 +42,10 @@ class ReadPipeTransport(_Reports, _core.ReadPipe):
         return isinstance(exc, OSError) and exc.errno == errno.EIO  # a terminal hung up
 
 
-class WritePipeTransport(_Reports, _core.WritePipe):
+class WritePipeTransport(_Reports, WriteLimits, _core.WritePipe):
     """asyncio.WriteTransport for a pipe, FIFO, terminal or socket."""
 
     __repr__ = unix_events._UnixWritePipeTransport.__repr__
-    get_write_buffer_limits = _FlowControl.get_write_buffer_limits
-    set_write_buffer_limits = _FlowControl.set_write_buffer_limits
-    _set_write_buffer_limits = _FlowControl._set_write_buffer_limits
 
     def _is_common(self, exc):
         return isinstance(exc, OSError)

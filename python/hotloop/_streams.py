@@ -48,7 +48,7 @@ class StreamReader(_Stock):
         core = self._core
         if core.exception is not None:
             raise core.exception
-        if n < 1:
+        if type(n) is not int or n < 1:
             return await _Stock.read(self, n)
         data = core.take(n)
         if data is None:
@@ -61,6 +61,8 @@ class StreamReader(_Stock):
         return data
 
     async def readexactly(self, n):
+        if type(n) is not int:
+            return await _Stock.readexactly(self, n)
         core = self._core
         if n < 0:
             raise ValueError("readexactly size can not be less than zero")
@@ -123,6 +125,9 @@ class StreamReader(_Stock):
 
 
 StreamReader.__module__ = _Stock.__module__
+for _name in ("feed_eof", "exception", "at_eof", "read", "readexactly", "readuntil", "readline"):
+    getattr(StreamReader, _name).__doc__ = getattr(_Stock, _name).__doc__
+del _name
 
 
 def _methods():

@@ -12,11 +12,11 @@ though that gives 16 KiB at a time. Here the protocols on a loop's own streams s
 a stream fills it and tells the protocol in one go; other transports might keep it for a while.
 """
 
-import functools
 import types
 from asyncio import base_events, sslproto
 
 from . import _core
+from ._borrowed import with_globals
 
 _stock = sslproto.SSLProtocol
 
@@ -104,14 +104,8 @@ def make_protocol(*args, **kwargs):
     return (SSLProtocol if current is _stock else current)(*args, **kwargs)
 
 
-def _with_our_protocol(function):
-    """asyncio's function, to the letter, but for whose protocol it makes."""
-    names = {**function.__globals__, "sslproto": types.SimpleNamespace(SSLProtocol=make_protocol)}
-    ours = types.FunctionType(function.__code__, names)
-    ours.__kwdefaults__ = function.__kwdefaults__
-    return functools.update_wrapper(ours, function)
-
-
 start_tls = base_events.BaseEventLoop.start_tls
 if "sslproto" in start_tls.__code__.co_names:
-    start_tls = _with_our_protocol(start_tls)
+    start_tls = with_globals(
+        start_tls, sslproto=types.SimpleNamespace(SSLProtocol=make_protocol)
+    )

@@ -14,12 +14,38 @@ def _to_size(limit):
     return min(int(limit), 1 << 62) if limit < math.inf else 1 << 62
 
 
-class SocketTransport(_core.Stream):
+class WriteLimits:
+    """Above and below which pause_writing() and resume_writing() are called."""
+
+    _limits = 16 * 1024, 64 * 1024
+
+    def get_write_buffer_limits(self):
+        """Return the limits as (low, high), in bytes."""
+        return self._limits
+
+    def set_write_buffer_limits(self, high=None, low=None):
+        """Have pause_writing() called above high buffered bytes, resume_writing() at low or below.
+
+        See asyncio.WriteTransport; raises ValueError unless high >= low >= 0.
+        """
+        self._set_write_buffer_limits(high, low)
+        self._maybe_pause_protocol()
+
+    def _set_write_buffer_limits(self, high=None, low=None):
+        if high is None:
+            high = 64 * 1024 if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not high >= low >= 0:
+            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        self._high_water, self._low_water = _to_size(high), _to_size(low)
+        self._limits = low, high
+
+
+class SocketTransport(WriteLimits, _core.Stream):
     """asyncio.Transport for a stream socket."""
 
     max_size = 256 * 1024
-
-    _limits = 16 * 1024, 64 * 1024
 
     _lent = False  # to sendfile()
     _start_tls_compatible = True
@@ -39,25 +65,6 @@ class SocketTransport(_core.Stream):
             state = "polling" if writer else "idle"
             info.append(f"write=<{state}, bufsize={size}>")
         return f"<{' '.join(info)}>"
-
-    def get_write_buffer_limits(self):
-        """Return the limits as (low, high), in bytes."""
-        return self._limits
-
-    def set_write_buffer_limits(self, high=None, low=None):
-        """Have pause_writing() called above high buffered bytes, resume_writing() at low or below.
-
-        See asyncio.WriteTransport; raises ValueError unless high >= low >= 0.
-        """
-        if high is None:
-            high = 64 * 1024 if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self._high_water, self._low_water = _to_size(high), _to_size(low)
-        self._limits = low, high
-        self._maybe_pause_protocol()
 
     def _report_fatal_error(self, exc, message="Fatal error on transport"):
         if isinstance(exc, OSError):

@@ -1,0 +1,410 @@
+/* Sending what a stream was given to write.
+
+   write() only queues (streamwrite.c); the transport is flushed when the entry of the ready queue
+   that wrote returns, so that a response written in pieces leaves in one sendmsg().  If the next
+   entry is a transport's or a task's that was woken, it waits for that one too, HL_FLUSH_INTERVALS
+   at most: a peer on the same machine is woken once for many responses (run.c).  Nobody can tell:
+   what could observe the queue (its size, limits, closing, pause_writing()) flushes first, and so
+   does a write from outside the running loop, or to a socket that somebody else refers to.  What
+   the kernel does not take waits until the descriptor is writable; only that counts as buffered,
+   as in asyncio. */
+
+#include "stream.h"
+
+#define HL_FLUSH_INTERVALS 2 /* of polling, 100 us */
+
+/* ---- Sending ---- */
+
+void
+hl_stream_drop_queue(HLStream *self)
+{
+    hl_queue_consume(&self->queue, self->queue.size, NULL);
+    Py_CLEAR(self->write_context);
+}
+
+static ssize_t
+send_once(HLStream *self, size_t *offered)
+{
+    HLWriteQueue *queue = &self->queue;
+    if (queue->end - queue->first == 1) {
+        *offered = queue->size;
+        return send(hl_stream_fd(self),
+                    PyBytes_AS_STRING(queue->chunks[queue->first]) + queue->offset, queue->size,
+                    HL_SEND_FLAGS);
+    }
+    struct iovec iovecs[HL_IOVECS];
+    struct msghdr message = {.msg_iov = iovecs};
+    int count = hl_queue_iovecs(queue, iovecs);
+    message.msg_iovlen = (size_t)count; /* an int on macOS */
+    *offered = 0;
+    for (int i = 0; i < count; i++) {
+        *offered += iovecs[i].iov_len;
+    }
+    return sendmsg(hl_stream_fd(self), &message, HL_SEND_FLAGS);
+}
+
+/* Send until the queue is empty or the kernel takes no more.  -1 with an OSError set. */
+static int
+send_some(HLStream *self)
+{
+    while (self->queue.size > 0) {
+        size_t offered;
+        ssize_t sent = send_once(self, &offered);
+        if (sent < 0) {
+            if (hl_would_block()) {
+                return 0;
+            }
+            PyErr_SetFromErrno(PyExc_OSError);
+            return -1;
+        }
+        hl_queue_consume(&self->queue, (size_t)sent, &self->loop->spare);
+        if ((size_t)sent < offered) {
+            return 0;
+        }
+    }
+    return 0;
+}
+
+static int
+send_queue(HLStream *self)
+{
+    int rc = send_some(self);
+    if (self->queue.size == 0 && self->write_context != NULL) {
+        Py_CLEAR(self->write_context); /* what it refers to is not to live on with us */
+    }
+    return rc;
+}
+
+/* ---- Flow control ---- */
+
+static int
+tell_protocol(HLStream *self, PyObject *method, const char *failure)
+{
+    PyObject *protocol = Py_NewRef(self->protocol);
+    PyObject *done = PyObject_CallMethodNoArgs(protocol, method);
+    Py_DECREF(protocol);
+    if (done == NULL) {
+        return hl_stream_report(self, failure);
+    }
+    Py_DECREF(done);
+    return 0;
+}
+
+int
+hl_stream_maybe_pause(HLStream *self)
+{
+    if (self->queue.size <= self->high_water || self->protocol_paused || self->protocol == NULL) {
+        return 0;
+    }
+    self->protocol_paused = true;
+    return tell_protocol(self, self->st->name.pause_writing, "protocol.pause_writing() failed");
+}
+
+int
+hl_stream_maybe_resume(HLStream *self)
+{
+    if (!self->protocol_paused || self->queue.size > self->low_water || self->protocol == NULL) {
+        return 0;
+    }
+    self->protocol_paused = false;
+    return tell_protocol(self, self->st->name.resume_writing, "protocol.resume_writing() failed");
+}
+
+/* ---- The descriptor is writable ---- */
+
+int
+hl_stream_fail_waiter(HLStream *self, PyObject *exc)
+{
+    PyObject *waiter = Py_NewRef(self->empty_waiter);
+    PyObject *done = PyObject_CallMethod(waiter, "set_exception", "O", exc);
+    Py_DECREF(waiter);
+    Py_XDECREF(done);
+    return done != NULL ? 0 : -1;
+}
+
+static int
+complete_waiter(HLStream *self)
+{
+    PyObject *waiter = Py_NewRef(self->empty_waiter);
+    PyObject *done = PyObject_CallMethod(waiter, "set_result", "O", Py_None);
+    Py_DECREF(waiter);
+    Py_XDECREF(done);
+    return done != NULL ? 0 : -1;
+}
+
+int
+hl_stream_shut_down(HLStream *self)
+{
+    if (shutdown(hl_stream_fd(self), SHUT_WR) < 0) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        return -1;
+    }
+    return 0;
+}
+
+int
+hl_stream_sending_failed(HLStream *self)
+{
+    if (hl_is_fatal()) {
+        return -1;
+    }
+    PyObject *exc = hl_take_exception();
+    hl_watch_unset(self->watch, HL_WRITE);
+    hl_stream_drop_queue(self);
+    hl_give_exception(Py_NewRef(exc));
+    int rc = hl_stream_fatal(self, "Fatal write error on socket transport");
+    if (rc == 0 && self->empty_waiter != NULL) {
+        rc = hl_stream_fail_waiter(self, exc);
+    }
+    Py_DECREF(exc);
+    return rc;
+}
+
+static int
+all_is_sent(HLStream *self)
+{
+    hl_watch_unset(self->watch, HL_WRITE);
+    if (self->empty_waiter != NULL && complete_waiter(self) < 0) {
+        return -1;
+    }
+    if (self->closing && !self->conn_lost) {
+        self->conn_lost++;
+        return hl_stream_lose(self, NULL);
+    }
+    return self->eof && !self->conn_lost ? hl_stream_shut_down(self) : 0;
+}
+
+int
+hl_stream_write_ready(HLStream *self)
+{
+    if (self->conn_lost || self->queue.size == 0) {
+        return 0;
+    }
+    if (send_queue(self) < 0) {
+        return hl_stream_sending_failed(self);
+    }
+    if (self->queue.size == 0) {
+        hl_watch_unset(self->watch, HL_WRITE); /* what resume_writing() writes goes out at once */
+    }
+    if (hl_stream_maybe_resume(self) < 0 || hl_stream_flush(self) < 0) {
+        return -1;
+    }
+    return self->queue.size == 0 ? all_is_sent(self) : 0;
+}
+
+/* Report what _write_ready() raised, as of the Handle that asyncio would have run. */
+static int
+report_callback(HLLoop *loop, HLStream *self)
+{
+    if (hl_is_fatal()) {
+        return -1;
+    }
+    PyObject *exc = hl_take_exception();
+    PyObject *method = PyObject_GetAttrString((PyObject *)self, "_write_ready");
+    PyObject *handle = method != NULL ? hl_handle_new(loop, method, NULL, 0, NULL) : NULL;
+    PyObject *shown = method != NULL ? PyObject_GetAttrString(method, "__qualname__") : NULL;
+    PyObject *message = NULL;
+    if (handle != NULL && shown != NULL) {
+        hl_handle_track(handle);
+        message = PyUnicode_FromFormat("Exception in callback %U()", shown);
+    }
+    int rc = message == NULL
+                 ? -1
+                 : hl_report(loop->st, (PyObject *)loop, message, exc, "handle", handle, NULL);
+    Py_XDECREF(message);
+    Py_XDECREF(shown);
+    Py_XDECREF(handle);
+    Py_XDECREF(method);
+    Py_XDECREF(exc);
+    return rc;
+}
+
+/* Borrowed, or NULL for an empty one. */
+static PyObject *
+context_of_writes(const HLStream *self)
+{
+    return self->own_context ? self->context : self->write_context;
+}
+
+/* Remember the context of the write() that runs now: what comes of it later runs in that. */
+static int
+capture_context_of_writes(HLStream *self)
+{
+    if (self->own_context) {
+        return 0;
+    }
+    PyObject *context;
+    if (hl_capture_context(&context) < 0) {
+        return -1;
+    }
+    Py_XSETREF(self->write_context, context);
+    return 0;
+}
+
+static int
+on_writable(HLLoop *loop, PyObject *op)
+{
+    HLStream *self = (HLStream *)op;
+    if (!hl_watch_is_set(self->watch, HL_WRITE)) {
+        return 0; /* stopped between the poll and now */
+    }
+    PyObject *context = context_of_writes(self);
+    bool blank = context == NULL;
+    if (hl_context_enter(loop, context) < 0) {
+        return -1;
+    }
+    int rc = hl_stream_write_ready(self);
+    if (rc < 0) {
+        rc = report_callback(loop, self);
+    }
+    if (blank) {
+        hl_blank_return(loop, NULL);
+    }
+    return rc;
+}
+
+/* ---- Flushing ---- */
+
+/* Nothing to do, or the kernel takes no more? */
+static bool
+is_flushed(const HLStream *self)
+{
+    return self->queue.size == 0 || self->conn_lost || hl_watch_is_set(self->watch, HL_WRITE);
+}
+
+/* What follows upon send_queue() if that failed, or left something. */
+static int
+not_all_sent(HLStream *self, int sent)
+{
+    if (sent < 0) {
+        return hl_stream_sending_failed(self);
+    }
+    if (hl_loop_check_closed(self->loop) < 0) {
+        hl_stream_drop_queue(self);
+        return -1;
+    }
+    hl_watch_set(self->watch, HL_WRITE, (PyObject *)self, on_writable);
+    return hl_stream_maybe_pause(self);
+}
+
+int
+hl_stream_flush(HLStream *self)
+{
+    if (is_flushed(self)) {
+        return 0;
+    }
+    int sent = send_queue(self);
+    return sent == 0 && self->queue.size == 0 ? 0 : not_all_sent(self, sent);
+}
+
+/* The same after the entry that wrote: outside its context. */
+static int
+flush_after_entry(HLLoop *loop, HLStream *self)
+{
+    if (is_flushed(self)) {
+        return 0;
+    }
+    int sent = send_queue(self);
+    if (sent == 0 && self->queue.size == 0) {
+        return 0;
+    }
+    PyObject *failure = hl_take_exception();
+    PyObject *context = context_of_writes(self);
+    bool blank = context == NULL;
+    if (hl_context_enter(loop, context) < 0) {
+        Py_XDECREF(failure);
+        return -1;
+    }
+    if (failure != NULL) {
+        hl_give_exception(failure);
+    }
+    int rc = not_all_sent(self, sent);
+    if (blank) {
+        hl_blank_return(loop, NULL);
+    }
+    return rc;
+}
+
+bool
+hl_flush_is_due(const HLLoop *loop)
+{
+    return hl_ticks() - loop->unflushed_ticks >= HL_FLUSH_INTERVALS * loop->poll_interval_ticks;
+}
+
+int
+hl_loop_flush(HLLoop *loop)
+{
+    PyObject *pending = PyErr_Occurred() ? hl_take_exception() : NULL;
+    int rc = 0;
+    while (loop->unflushed != NULL) {
+        HLStream *self = loop->unflushed;
+        loop->unflushed = self->next_unflushed;
+        self->unflushed = false;
+        if (flush_after_entry(loop, self) < 0) {
+            rc = -1;
+            Py_XSETREF(pending, hl_take_exception());
+        }
+        Py_DECREF(self);
+    }
+    if (pending != NULL) {
+        hl_give_exception(pending);
+    }
+    return rc;
+}
+
+int
+hl_loop_flush_now(HLLoop *loop)
+{
+    HLContexts outer = hl_contexts_push(loop);
+    int rc = hl_loop_flush(loop);
+    hl_contexts_pop(loop, outer);
+    return rc;
+}
+
+void
+hl_loop_drop_unflushed(HLLoop *loop)
+{
+    while (loop->unflushed != NULL) {
+        HLStream *self = loop->unflushed;
+        loop->unflushed = self->next_unflushed;
+        self->unflushed = false;
+        Py_DECREF(self);
+    }
+}
+
+static void
+flush_later(HLLoop *loop, HLStream *self)
+{
+    self->unflushed = true;
+    self->next_unflushed = NULL;
+    Py_INCREF(self);
+    if (loop->unflushed == NULL) {
+        loop->unflushed_ticks = hl_ticks();
+        loop->unflushed = self;
+    }
+    else {
+        loop->last_unflushed->next_unflushed = self;
+    }
+    loop->last_unflushed = self;
+}
+
+/* Flush now, or when the entry that runs now is done? */
+int
+hl_stream_flush_in_time(HLStream *self)
+{
+    HLLoop *loop = self->loop;
+    if (hl_watch_is_set(self->watch, HL_WRITE)) {
+        return hl_stream_maybe_pause(self);
+    }
+    if (self->queue.size >= HL_FLUSH_SIZE || self->queue.size > self->high_water
+        || loop->thread_id != PyThread_get_thread_ident()) {
+        return capture_context_of_writes(self) < 0 ? -1 : hl_stream_flush(self);
+    }
+    if (!self->unflushed) {
+        flush_later(loop, self);
+        if (capture_context_of_writes(self) < 0) {
+            return -1;
+        }
+    }
+    return hl_stream_is_shared(self) ? hl_loop_flush_now(loop) : 0;
+}
