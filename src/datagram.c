@@ -492,6 +492,8 @@ hl_datagram_connection_lost(PyObject *self, PyObject *exc)
     if (t->sock == NULL) {
         return 0;
     }
+    t->closing = true;
+    t->conn_lost += t->conn_lost == 0;
     if (t->protocol != NULL) {
         rc = hl_datagram_call(t, t->st->name.connection_lost, exc, NULL);
     }

@@ -130,6 +130,13 @@ send_bytes(HLDatagramTransport *t, const void *data, size_t size, const HLAddres
     return -1;
 }
 
+/* socket.sendto() raises an auditing event; what bypasses it does so too. */
+static int
+audit(HLDatagramTransport *t, PyObject *addr)
+{
+    return t->connected ? 0 : PySys_Audit("socket.sendto", "OO", t->sock, addr);
+}
+
 static int
 send_one(HLDatagramTransport *t, PyObject *data, PyObject *addr)
 {
@@ -138,6 +145,13 @@ send_one(HLDatagramTransport *t, PyObject *data, PyObject *addr)
     if (!hl_datagram_owns_descriptor(t)
         || (!t->connected && (to = destination(t, addr, &parsed)) == NULL)) {
         return send_by_method(t, data, addr);
+    }
+    if (audit(t, addr) < 0) {
+        return -1;
+    }
+    if (t->sock == NULL
+        || !hl_datagram_owns_descriptor(t)) { /* by now, a hook may have closed it */
+        return t->sock == NULL ? 0 : send_by_method(t, data, addr);
     }
     if (PyBytes_CheckExact(data)) {
         return send_bytes(t, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data), to);
@@ -191,13 +205,6 @@ count_lost(HLDatagramTransport *t)
     return logged != NULL ? 0 : -1;
 }
 
-/* socket.sendto() raises an auditing event; what bypasses it does so too. */
-static int
-audit(HLDatagramTransport *t, PyObject *addr)
-{
-    return t->connected || !t->native ? 0 : PySys_Audit("socket.sendto", "OO", t->sock, addr);
-}
-
 static int
 send_to(PyObject *self, PyObject *data, PyObject *addr)
 {
@@ -206,7 +213,7 @@ send_to(PyObject *self, PyObject *data, PyObject *addr)
         return count_lost(t);
     }
     if (t->sending.length == 0) {
-        int sent = audit(t, addr) == 0 ? send_one(t, data, addr) : -1;
+        int sent = send_one(t, data, addr);
         if (sent < 0) {
             return hl_datagram_handle_error(self, "Fatal write error on datagram transport");
         }

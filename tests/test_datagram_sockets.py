@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import socket
+import sys
 
 import pytest
 from datagrams import Echo, Mine, Recorder, drain, lost, on_both, plain, udp
@@ -14,6 +15,8 @@ from support import (
     Contexts,
     Logged,
     close_tidily,
+    outcome,
+    same_on_both,
     script_output,
     until,
 )
@@ -251,3 +254,37 @@ def test_sendto_is_audited():
     """
     for implementation in (ASYNCIO, HOTLOOP):
         assert script_output(implementation, source) == "True\n"
+
+
+AUDITED = [("localhost", 9), ("127.0.0.1", 9), 5]
+
+
+@pytest.mark.parametrize("address", AUDITED, ids=str)
+def test_sendto_raises_one_auditing_event(address):
+    """socket.sendto() raises it once it knows where to."""
+
+    def scenario(impl):
+        events = []
+        watching = True
+
+        def hook(event, args):
+            if watching and event == "socket.sendto":
+                events.append(args[1])
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(lambda loop, context: None)
+            transport, _ = await loop.create_datagram_endpoint(
+                asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
+            )
+            sys.addaudithook(hook)
+            result = outcome(transport.sendto, b"x", address)
+            transport.abort()
+            await asyncio.sleep(0)
+            return result
+
+        result = impl.run(main())
+        watching = False
+        return result, events
+
+    same_on_both(scenario)

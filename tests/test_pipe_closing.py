@@ -537,3 +537,27 @@ def test_callbacks_that_end_the_transport_in_the_middle():
             assert transport._loop is None and pipe.file.closed
     loop.set_debug(False)
     loop.close()
+
+
+def test_a_write_pipe_closed_in_connection_made_notices_that_its_reader_goes():
+    def scenario(impl):
+        async def main():
+            lost = asyncio.get_running_loop().create_future()
+
+            class Protocol(asyncio.Protocol):
+                def connection_made(self, transport):
+                    transport.write(bytes(100_000))
+                    transport.close()
+
+                def connection_lost(self, exc):
+                    lost.set_result(repr(exc))
+
+            reading, writing = os.pipe()
+            await asyncio.get_running_loop().connect_write_pipe(Protocol, open(writing, "wb", 0))
+            await asyncio.sleep(0.005)
+            os.close(reading)
+            return await asyncio.wait_for(lost, 20)
+
+        return impl.run(main())
+
+    assert same_on_both(scenario) == "BrokenPipeError()"

@@ -7,7 +7,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 from pipe_ends import Recorder, drain, fill
-from support import Contexts, Logged, one_turn, same_on_both
+from support import Contexts, Logged, one_turn, outcome, same_on_both
 
 
 def test_limits(loop, run, outlet):
@@ -155,3 +155,21 @@ def test_flow_control_is_asyncios(script):
     assert events[0] == "made" and events[-1][0] == "lost"
     words = [event for event in events[1:-1]]
     assert words == ["pause", "resume"] * (len(words) // 2) + ["pause"] * (len(words) % 2)
+
+
+def test_limits_may_be_any_numbers():
+    def scenario(impl):
+        async def main():
+            loop = asyncio.get_running_loop()
+            transport, _ = await loop.connect_write_pipe(asyncio.Protocol, open(os.pipe()[1], "wb"))
+            results = []
+            for limits in (1e6,), (2**70,), (1000, 10.5), (None, 7), (1, 2), (-1,):
+                results.append(outcome(transport.set_write_buffer_limits, *limits))
+                results.append(transport.get_write_buffer_limits())
+            transport.abort()
+            await asyncio.sleep(0)
+            return results
+
+        return impl.run(main())
+
+    same_on_both(scenario)
