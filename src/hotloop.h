@@ -131,7 +131,8 @@ struct HLLoop {
     PyObject *blank_task;         /* borrowed: the task that steps in a context not its own, */
     PyObject *blank_running;      /* borrowed: and that context */
     PyObject *old_asyncgen_hooks; /* owned, while running */
-    PyThreadState *detached;      /* saved while the poll blocks without the GIL */
+    PyThreadState *detached;      /* saved while the poll is without the GIL */
+    bool polling;                 /* without the GIL: nobody else may touch libuv */
     unsigned long thread_id;      /* 0 when not running */
     uint64_t last_poll_ticks;
     uint64_t poll_interval_ticks; /* HL_POLL_INTERVAL_NS in ticks; 0 until measured */
@@ -169,11 +170,12 @@ struct HLLoop {
     unsigned char signal_numbers[64];
     int signal_count; /* how many of them came in the last poll */
 
-    /* Watched descriptors, see watch.c. */
+    /* Watched descriptors, see watch.c and watchpoll.c. */
     HLWatch **watches; /* owned, by descriptor */
     int watches_size;
     int watches_parked;  /* how many of them wait for another socket by their number */
     HLWatch *unverified; /* to be looked at before the next poll */
+    HLWatch *disposed;   /* to be closed before the next poll */
     HLWatch *resting;    /* armed, though nobody waits */
 
     /* Streams, see streamread.c and streamsend.c. */
@@ -591,7 +593,7 @@ extern PyMethodDef hl_child_methods[];
 
 int hl_pipe_setup(PyObject *module, HLState *st);
 
-/* ---- From watch.c and readers.c ---- */
+/* ---- From watch.c, watchpoll.c and readers.c ---- */
 
 typedef enum { HL_READ, HL_WRITE } HLSide;
 

@@ -65,7 +65,15 @@ hl_loop_attach(HLLoop *loop)
         PyThreadState *state = loop->detached;
         loop->detached = NULL;
         PyEval_RestoreThread(state);
+        loop->polling = false;
     }
+}
+
+static void
+detach(HLLoop *loop)
+{
+    loop->polling = true; /* before another thread can look */
+    loop->detached = PyEval_SaveThread();
 }
 
 /* The wake-up has done its work by ending the poll. */
@@ -189,7 +197,7 @@ arm_timers(HLLoop *loop, bool *due)
 static void
 run_detached(HLLoop *loop, uv_run_mode mode)
 {
-    loop->detached = PyEval_SaveThread();
+    detach(loop);
     uv_run(&loop->uv, mode);
     hl_loop_attach(loop);
 }
@@ -222,7 +230,7 @@ hand_over(HLLoop *loop)
     HLPool *pool = (HLPool *)Py_NewRef(loop->pool);
     int wanting = atomic_load(&pool->wanting);
     int64_t limit = hl_monotonic_ns() + HL_HAND_OVER_NS;
-    loop->detached = PyEval_SaveThread();
+    detach(loop);
     do {
         sched_yield();
     } while (wanting > 0 && atomic_load(&pool->wanting) >= wanting && hl_monotonic_ns() < limit);

@@ -19,44 +19,10 @@
    sight, for the next socket by that number.  That spares the registration on trial and the
    mode's change that uv_poll_init() makes of each new one.
 
-   libuv registers descriptors with epoll only at the next poll, and aborts the process if that
-   fails.  So a registration is tried here at once, where it can raise; and watches armed since
-   the last poll are looked at again just before it, in case their owner closed the descriptor
-   and the number is nobody's by now, or that of a file that epoll does not take. */
+   What is done with the uv_poll_t is in watchpoll.c. */
 
-#include "hotloop.h"
+#include "watch.h"
 #include <fcntl.h>
-#include <sys/socket.h>
-#include <unistd.h>
-#ifdef __linux__
-#include <sys/epoll.h>
-#endif
-
-typedef struct {
-    PyObject *object;   /* owned, or NULL: nobody waits */
-    HLOnReady on_ready; /* NULL where object is a Handle */
-} Side;
-
-struct HLWatch {
-    uv_poll_t poll;
-    HLLoop *loop; /* borrowed: the loop closes its watches before it goes */
-    Side sides[2];
-    PyObject *transport; /* borrowed: the one that owns the descriptor, or NULL */
-    HLWatch **claim;     /* where that keeps its pointer to us; cleared when we go */
-    PyObject *armed_by;  /* owned: a weak reference to the socket that armed it, or NULL */
-    PyObject *file;      /* owned: what add_reader() was given instead of a number, or NULL */
-    HLWatch *next_unverified;
-    HLWatch *next_resting;
-    int fd;
-    int armed;        /* the events libuv looks for */
-    int polls_rested; /* since it was left */
-    int rests;        /* how often the socket came back from one, up to HL_RESTS_DISARMED */
-    uint64_t told;    /* 1 + the number of the poll that last told of it, or 0 */
-    bool unverified;
-    bool resting;
-    bool registered; /* epoll may know of it: libuv was not told to stop since it was to start */
-    bool parked;     /* nobody's: see find_watch() */
-};
 
 #define HL_RESTING_POLLS 2
 #define HL_RESTS_DISARMED 4 /* so many rests of a socket are without events */
@@ -77,126 +43,6 @@ find_watch(HLLoop *loop, int fd)
     return watch == NULL || watch->parked ? NULL : watch;
 }
 
-static int
-wanted_events(const HLWatch *watch)
-{
-    return (watch->sides[HL_READ].object != NULL ? UV_READABLE : 0)
-           | (watch->sides[HL_WRITE].object != NULL ? UV_WRITABLE : 0);
-}
-
-/* ---- libuv callbacks ---- */
-
-static void
-on_watch_close(uv_handle_t *handle)
-{
-    PyMem_RawFree(handle->data);
-}
-
-static void
-push_side(HLLoop *loop, const Side *side)
-{
-    int rc = side->on_ready == NULL ? hl_loop_push(loop, side->object, NULL, HL_RUN_HANDLE)
-                                    : hl_loop_push_io(loop, side->object, side->on_ready);
-    if (rc < 0) {
-        PyErr_WriteUnraisable((PyObject *)loop);
-    }
-}
-
-static void mark_unverified(HLWatch *watch);
-static void stop_poll(HLWatch *watch);
-static void start_poll(HLWatch *watch);
-
-/* libuv asks epoll up to 48 times in a poll, as long as it is told of 1,024 descriptors. */
-static bool
-is_told_again(HLWatch *watch)
-{
-    uint64_t before = watch->told;
-    watch->told = watch->loop->polls + 1;
-    return before == watch->told;
-}
-
-static void
-on_watch(uv_poll_t *poll, int status, int events)
-{
-    HLWatch *watch = poll->data;
-    HLLoop *loop = watch->loop;
-    hl_loop_attach(loop);
-    if (is_told_again(watch)) {
-        stop_poll(watch); /* until the next poll, so that this one ends */
-        mark_unverified(watch);
-        return;
-    }
-    if (status < 0) {
-        /* An error condition stops a uv_poll_t; selectors report it as ready both ways. */
-        events = UV_READABLE | UV_WRITABLE;
-        mark_unverified(watch);
-    }
-    else if (events & ~wanted_events(watch)) {
-        start_poll(watch); /* a side was left, see hl_watch_leave() */
-    }
-    for (int side = HL_READ; side <= HL_WRITE; side++) {
-        if ((events & side_events[side]) && watch->sides[side].object != NULL) {
-            push_side(loop, &watch->sides[side]);
-        }
-    }
-}
-
-/* ---- Arming ---- */
-
-static void
-mark_unverified(HLWatch *watch)
-{
-    if (!watch->unverified) {
-        watch->unverified = true;
-        watch->next_unverified = watch->loop->unverified;
-        watch->loop->unverified = watch;
-    }
-}
-
-static void
-unmark_unverified(HLWatch *watch)
-{
-    HLWatch **link = &watch->loop->unverified;
-    while (watch->unverified && *link != NULL) {
-        if (*link == watch) {
-            *link = watch->next_unverified;
-            watch->unverified = false;
-            return;
-        }
-        link = &(*link)->next_unverified;
-    }
-}
-
-static void
-stop_poll(HLWatch *watch)
-{
-    watch->armed = 0;
-    if (watch->registered) {
-        watch->registered = false;
-        uv_poll_stop(&watch->poll);
-    }
-}
-
-static void
-start_poll(HLWatch *watch)
-{
-    int wanted = wanted_events(watch);
-    if (wanted == 0) {
-        stop_poll(watch);
-        return;
-    }
-    watch->armed = wanted;
-    watch->registered = true;
-    uv_poll_start(&watch->poll, wanted, on_watch);
-}
-
-static void
-arm(HLWatch *watch)
-{
-    start_poll(watch);
-    mark_unverified(watch);
-}
-
 /* ---- Resting ---- */
 
 static void
@@ -204,7 +50,7 @@ rest(HLWatch *watch)
 {
     if (watch->rests < HL_RESTS_DISARMED) {
         watch->rests++;
-        stop_poll(watch);
+        hl_watch_disarm(watch);
     }
     watch->polls_rested = 0;
     if (!watch->resting) {
@@ -237,7 +83,7 @@ end_rests(HLLoop *loop)
     HLWatch **link = &loop->resting;
     while (*link != NULL) {
         HLWatch *watch = *link;
-        bool idle = wanted_events(watch) == 0 && watch->transport == NULL;
+        bool idle = hl_watch_wanted(watch) == 0 && watch->transport == NULL;
         if (idle && watch->polls_rested++ < HL_RESTING_POLLS) {
             link = &watch->next_resting;
             continue;
@@ -251,54 +97,11 @@ end_rests(HLLoop *loop)
     }
 }
 
-static bool
-is_socket(int fd)
-{
-    int type;
-    socklen_t length = sizeof(type);
-    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0;
-}
-
-/* Will epoll take it?  Every socket; of other things only epoll itself can tell. */
-static bool
-is_pollable(HLLoop *loop, int fd)
-{
-    if (is_socket(fd)) {
-        return true;
-    }
-#ifdef __linux__
-    struct epoll_event event = {.events = EPOLLIN};
-    int epoll = uv_backend_fd(&loop->uv);
-    if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
-        return errno == EEXIST;
-    }
-    epoll_ctl(epoll, EPOLL_CTL_DEL, fd, &event);
-    return true;
-#else
-    (void)loop;
-    return fcntl(fd, F_GETFD) >= 0;
-#endif
-}
-
 void
 hl_watch_verify(HLLoop *loop)
 {
     end_rests(loop);
-    while (loop->unverified != NULL) {
-        HLWatch *watch = loop->unverified;
-        loop->unverified = watch->next_unverified;
-        watch->unverified = false;
-        bool active = uv_is_active((uv_handle_t *)&watch->poll);
-        if (!active && wanted_events(watch) == 0) {
-            watch->armed = 0; /* stopped by an error: libuv takes it from epoll by itself */
-        }
-        else if (!is_pollable(loop, watch->fd)) {
-            stop_poll(watch);
-        }
-        else if (!active) {
-            start_poll(watch);
-        }
-    }
+    hl_watch_verify_polls(loop);
 }
 
 /* ---- Making and closing ---- */
@@ -325,22 +128,10 @@ grow_table(HLLoop *loop, int fd)
     return 0;
 }
 
-/* uv_poll_init() makes the descriptor non-blocking; flags are those to put back. */
-static int
-init_poll(HLLoop *loop, HLWatch *watch, int fd, int flags)
-{
-    int rc = uv_poll_init(&loop->uv, &watch->poll, fd);
-    if (!(flags & O_NONBLOCK)) {
-        fcntl(fd, F_SETFL, flags);
-    }
-    return rc;
-}
-
 static HLWatch *
 make_watch(HLLoop *loop, int fd)
 {
-    int flags = fcntl(fd, F_GETFL); /* before libuv opens descriptors of its own */
-    if (flags < 0) {
+    if (fcntl(fd, F_GETFL) < 0) { /* before libuv opens descriptors of its own */
         return (HLWatch *)PyErr_SetFromErrno(PyExc_OSError);
     }
     if (hl_poll_open(loop) < 0 || grow_table(loop, fd) < 0) {
@@ -351,15 +142,12 @@ make_watch(HLLoop *loop, int fd)
         PyErr_NoMemory();
         return NULL;
     }
-    int rc = init_poll(loop, watch, fd, flags);
-    if (rc < 0) {
-        PyMem_RawFree(watch);
-        hl_set_uv_error(rc);
-        return NULL;
-    }
-    watch->poll.data = watch;
     watch->loop = loop;
     watch->fd = fd;
+    if (hl_watch_open(watch) < 0) {
+        PyMem_RawFree(watch);
+        return NULL;
+    }
     loop->watches[fd] = watch;
     return watch;
 }
@@ -383,7 +171,7 @@ get_watch(HLLoop *loop, int fd, bool known_socket)
     if (watch == NULL) {
         return make_watch(loop, fd);
     }
-    if (watch->parked && !known_socket && !is_socket(fd)) {
+    if (watch->parked && !known_socket && !hl_is_socket(fd)) {
         close_watch(watch, false); /* epoll takes every socket, but not every descriptor */
         return make_watch(loop, fd);
     }
@@ -399,7 +187,7 @@ park(HLWatch *watch)
     if (loop->watches_parked >= HL_PARKED_MAX || loop->pid != hl_process_id()) {
         return false;
     }
-    stop_poll(watch);
+    hl_watch_disarm(watch);
     watch->transport = NULL;
     watch->claim = NULL;
     watch->rests = watch->polls_rested = 0;
@@ -424,7 +212,7 @@ detach_watch(HLWatch *watch, bool may_park, PyObject *objects[3])
     if (watch->claim != NULL) {
         *watch->claim = NULL;
     }
-    unmark_unverified(watch);
+    hl_watch_unmark(watch);
     unlink_resting(watch);
     PyObject *armed_by = watch->armed_by;
     watch->armed_by = NULL;
@@ -434,12 +222,7 @@ detach_watch(HLWatch *watch, bool may_park, PyObject *objects[3])
         return;
     }
     loop->watches[watch->fd] = NULL;
-    if (loop->pid == hl_process_id()) {
-        uv_close((uv_handle_t *)&watch->poll, on_watch_close);
-    }
-    else {
-        PyMem_RawFree(watch); /* the parent's epoll must not hear of it */
-    }
+    hl_watch_dispose(watch);
 }
 
 static void
@@ -470,6 +253,7 @@ hl_watch_close_all(HLLoop *loop)
             close_watch(loop->watches[fd], false);
         }
     }
+    hl_watch_verify_polls(loop);
     loop->watches_parked = 0;
     PyMem_RawFree(loop->watches);
     loop->watches = NULL;
@@ -500,9 +284,9 @@ hl_watch_start(HLLoop *loop, int fd, HLSide side, PyObject *object, HLOnReady on
         return -1;
     }
     *previous = watch->sides[side].object;
-    watch->sides[side] = (Side){Py_NewRef(object), on_ready};
+    watch->sides[side] = (HLWatchSide){Py_NewRef(object), on_ready};
     Py_CLEAR(watch->armed_by);
-    arm(watch); /* also if armed: the descriptor may be another one by that number */
+    hl_watch_arm(watch); /* also if armed: the descriptor may be another one by that number */
     return 0;
 }
 
@@ -518,13 +302,13 @@ hl_watch_start_socket(HLLoop *loop, int fd, HLSide side, PyObject *object, HLOnR
         return -1;
     }
     *previous = watch->sides[side].object;
-    watch->sides[side] = (Side){Py_NewRef(object), on_ready};
+    watch->sides[side] = (HLWatchSide){Py_NewRef(object), on_ready};
     if (!same) {
         Py_XSETREF(watch->armed_by, Py_NewRef(socket_ref));
         watch->rests = 0;
     }
     if (!armed) {
-        arm(watch);
+        hl_watch_arm(watch);
     }
     return 0;
 }
@@ -538,8 +322,8 @@ hl_watch_stop(HLLoop *loop, int fd, HLSide side)
         return NULL;
     }
     watch->sides[side].object = NULL;
-    if (wanted_events(watch) != 0 || watch->transport != NULL) {
-        arm(watch);
+    if (hl_watch_wanted(watch) != 0 || watch->transport != NULL) {
+        hl_watch_arm(watch);
     }
     else {
         PyObject *objects[3]; /* of the sides nothing is left */
@@ -556,7 +340,7 @@ hl_watch_leave(HLLoop *loop, int fd, HLSide side)
     PyObject *object = watch != NULL ? watch->sides[side].object : NULL;
     if (object != NULL) {
         watch->sides[side].object = NULL;
-        if (wanted_events(watch) == 0 && watch->transport == NULL) {
+        if (hl_watch_wanted(watch) == 0 && watch->transport == NULL) {
             rest(watch);
             Py_CLEAR(watch->file);
         }
@@ -645,9 +429,9 @@ hl_watch_set(HLWatch *watch, HLSide side, PyObject *object, HLOnReady on_ready)
         return; /* the parent's epoll must not hear of it */
     }
     PyObject *previous = watch->sides[side].object;
-    watch->sides[side] = (Side){Py_NewRef(object), on_ready};
+    watch->sides[side] = (HLWatchSide){Py_NewRef(object), on_ready};
     if (!(watch->armed & side_events[side])) {
-        arm(watch);
+        hl_watch_arm(watch);
     }
     Py_XDECREF(previous);
 }
@@ -665,8 +449,8 @@ hl_watch_unset_both(HLWatch *watch)
 {
     hl_watch_unset(watch, HL_READ);
     hl_watch_unset(watch, HL_WRITE);
-    if (watch != NULL && wanted_events(watch) == 0 && watch->loop->pid == hl_process_id()) {
-        stop_poll(watch);
+    if (watch != NULL && hl_watch_wanted(watch) == 0 && watch->loop->pid == hl_process_id()) {
+        hl_watch_disarm(watch);
     }
 }
 
