@@ -29,6 +29,9 @@ static int
 call_soon_by_name(PyObject *self, PyObject *callback, PyObject *context)
 {
     HLFuture *f = hl_future(self);
+    if (hl_future_ensure_alive(f) < 0) { /* __init__() failed in an earlier callback's call_soon() */
+        return -1;
+    }
     PyObject *own = context == Py_None ? PyContext_New() : Py_NewRef(context);
     PyObject *args[4] = {f->loop, callback, self, own};
     PyObject *handle = own == NULL ? NULL
@@ -136,8 +139,11 @@ hl_future_add_done_callback(PyObject *self, PyObject *const *args, Py_ssize_t na
                             "add_done_callback() takes exactly 1 positional argument (%zd given)",
                             nargs);
     }
-    if (hl_future_ensure_alive(f) < 0
-        || hl_parse_context(f->st, "add_done_callback", args, nargs, kwnames, &context) < 0) {
+    if (f->loop == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "uninitialized Future object"); /* asyncio's words */
+        return NULL;
+    }
+    if (hl_parse_context(f->st, "add_done_callback", args, nargs, kwnames, &context) < 0) {
         return NULL;
     }
     if (context != NULL) {

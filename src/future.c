@@ -4,7 +4,8 @@
    awaited_by, which asyncio's own functions and outside debuggers use; every method and
    attribute of the base is overridden here, and Task shares the tables.
 
-   States: not initialised (loop NULL), pending, then cancelled or finished for ever.
+   States: not initialised (loop NULL, whatever state says), pending, then cancelled or finished,
+   until __init__() is called again.
    Owners: whoever refers to it; a pending future is kept alive by nobody else.  Done-callbacks
    are kept in callbacks.c, awaiting in awaiting.c.  Threads: everything needs the GIL.
 
@@ -88,7 +89,7 @@ hl_future_init(PyObject *self, PyObject *loop)
         return -1;
     }
     f->native_loop = hl_is_loop(st, owned);
-    f->loop = owned;
+    Py_XSETREF(f->loop, owned); /* a destructor may have initialised it, too */
     return hl_capture_stack(st, owned, &f->source_traceback);
 }
 
@@ -223,7 +224,7 @@ hl_future_outcome(PyObject *self, PyObject **exc)
 {
     HLFuture *f = hl_future(self);
     *exc = NULL;
-    if (f->state == HL_PENDING) {
+    if (f->loop == NULL || f->state == HL_PENDING) {
         PyErr_SetString(f->st->InvalidStateError,
                         f->loop != NULL ? "Result is not set." : not_initialized);
         return -1;
@@ -289,10 +290,10 @@ static PyObject *
 future_exception(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     HLFuture *f = hl_future(self);
-    if (f->state == HL_CANCELLED) {
+    if (f->loop != NULL && f->state == HL_CANCELLED) {
         return hl_future_get_result(self);
     }
-    if (f->state == HL_PENDING) {
+    if (f->loop == NULL || f->state == HL_PENDING) {
         PyErr_SetString(f->st->InvalidStateError,
                         f->loop != NULL ? "Exception is not set." : not_initialized);
         return NULL;
@@ -319,13 +320,15 @@ future_cancel(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject 
 static PyObject *
 future_cancelled(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return PyBool_FromLong(hl_future(self)->state == HL_CANCELLED);
+    HLFuture *f = hl_future(self);
+    return PyBool_FromLong(f->loop != NULL && f->state == HL_CANCELLED);
 }
 
 static PyObject *
 future_done(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return PyBool_FromLong(hl_future(self)->state != HL_PENDING);
+    HLFuture *f = hl_future(self);
+    return PyBool_FromLong(f->loop != NULL && f->state != HL_PENDING);
 }
 
 static PyObject *
@@ -454,6 +457,9 @@ void
 hl_future_clear_payload(PyObject *self)
 {
     HLFuture *f = hl_future(self);
+    /* First: a future that is initialised again is not alive while what it held is destroyed. */
+    Py_CLEAR(f->loop);
+    f->native_loop = false;
     Py_CLEAR(f->callback0);
     Py_CLEAR(f->context0);
     Py_CLEAR(f->callbacks);
@@ -463,7 +469,6 @@ hl_future_clear_payload(PyObject *self)
     Py_CLEAR(f->cancel_message);
     Py_CLEAR(f->cancelled_exc);
     Py_CLEAR(f->source_traceback);
-    Py_CLEAR(f->loop);
 }
 
 static int
