@@ -239,8 +239,8 @@ hl_future_outcome(PyObject *self, PyObject **exc)
     }
     PyObject *tb = f->exception_tb;
     f->exception_tb = NULL;
-    int rc = PyException_SetTraceback(f->exception, tb != NULL ? tb : Py_None);
-    *exc = Py_NewRef(f->exception);
+    *exc = Py_NewRef(f->exception); /* before the traceback that it had goes, and runs anything */
+    int rc = PyException_SetTraceback(*exc, tb != NULL ? tb : Py_None);
     Py_XDECREF(tb);
     return rc;
 }

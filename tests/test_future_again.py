@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import support
-from support import outcome
+from support import HOTLOOP, collect, outcome
 
 pytestmark = pytest.mark.skipif(
     sys.version_info >= (3, 15), reason="a future is initialised once only"
@@ -71,3 +71,23 @@ def test_it_is_not_alive_while_what_it_held_is_destroyed(way, look):
 
     seen, state = on_each(scenario)
     assert len(seen) == 1 and state == (False, True)
+
+
+def test_an_exception_is_raised_though_its_future_loses_it_meanwhile():
+    """Stock asyncio crashes here."""
+    loop = HOTLOOP.new_event_loop()
+    future = HOTLOOP.Future(loop=loop)
+    exception = LookupError("mine")
+    future.set_exception(exception)
+
+    def fail():
+        _local = AtTheEnd(partial(future.__init__, loop=loop))
+        raise exception
+
+    with pytest.raises(LookupError):
+        fail()
+    del exception
+    collect()  # the frame lives in the traceback only, which result() replaces
+    with pytest.raises(LookupError, match="mine"):
+        future.result()
+    loop.close()
