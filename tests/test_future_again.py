@@ -1,11 +1,13 @@
 """Future.__init__() called again, on a future that has come to something (refused from 3.15 on)."""
 
+import asyncio
 import sys
+import threading
 from functools import partial
 
 import pytest
 import support
-from support import HOTLOOP, collect, outcome
+from support import HOTLOOP, collect, outcome, until
 
 pytestmark = pytest.mark.skipif(
     sys.version_info >= (3, 15), reason="a future is initialised once only"
@@ -91,3 +93,35 @@ def test_an_exception_is_raised_though_its_future_loses_it_meanwhile():
     with pytest.raises(LookupError, match="mine"):
         future.result()
     loop.close()
+
+
+def test_a_call_returns_to_the_loop_it_was_made_on_though_its_future_got_another(impl):
+    began = threading.Event()
+
+    async def main():
+        future = asyncio.get_running_loop().run_in_executor(None, began.wait)
+        future.__init__(loop=other)
+        began.set()
+        await until(future.done)
+        return future.result(), future.get_loop() is other
+
+    other = impl.new_event_loop()
+    assert impl.run(main()) == (True, True)
+    other.close()
+
+
+def test_a_call_returns_to_its_loop_though_its_future_got_one_in_python(impl):
+    class Loop:
+        def get_debug(self):
+            return False
+
+    began = threading.Event()
+
+    async def main():
+        future = asyncio.get_running_loop().run_in_executor(None, began.wait)
+        future.__init__(loop=Loop())
+        began.set()
+        await until(future.done)
+        return future.result()
+
+    assert impl.run(main()) is True
