@@ -126,7 +126,7 @@ struct HLLoop {
     HLReady ready;
     HLTimerHeap timers;
     HLInbox inbox;
-    PyObject *current_task; /* borrowed from the entry being run; NULL between tasks */
+    PyObject *current_task; /* owned: as asyncio has it from us; NULL between tasks */
     PyObject *task_factory; /* owned, or NULL */
     HLContexts contexts;
     PyObject *blank_task;         /* borrowed: the task that steps in a context not its own, */

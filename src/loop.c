@@ -332,6 +332,7 @@ loop_tp_traverse(PyObject *self, visitproc visit, void *arg)
 {
     HLLoop *loop = (HLLoop *)self;
     Py_VISIT(Py_TYPE(self));
+    Py_VISIT(loop->current_task);
     Py_VISIT(loop->task_factory);
     Py_VISIT(loop->poller);
     Py_VISIT(loop->contexts.entered);
@@ -355,6 +356,7 @@ static int
 loop_tp_clear(PyObject *self)
 {
     HLLoop *loop = (HLLoop *)self;
+    Py_CLEAR(loop->current_task);
     Py_CLEAR(loop->task_factory);
     Py_CLEAR(loop->poller);
     Py_CLEAR(loop->contexts.blank);

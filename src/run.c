@@ -163,12 +163,12 @@ holds_last_references(HLHandle *h)
 }
 
 /* Might giving up the entry's references run a destructor?  Then not in a context that asyncio
-   would have left.  The current task is referred to by asyncio, until the next entry. */
+   would have left.  The current task is referred to by asyncio and the loop, until the next entry. */
 static bool
 may_destroy(HLLoop *loop, const HLEntry *entry)
 {
     PyObject *object = hl_entry_object(entry);
-    if (Py_REFCNT(object) > (object == loop->current_task ? 2 : 1)) {
+    if (Py_REFCNT(object) > (object == loop->current_task ? 3 : 1)) {
         return is_last_reference(hl_entry_arg(entry));
     }
     return hl_entry_kind(entry) != HL_RUN_HANDLE || holds_last_references(hl_handle(object));

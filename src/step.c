@@ -35,17 +35,21 @@ hl_loop_set_current_task(HLLoop *loop, PyObject *task)
     if (loop->current_task == task) {
         return 0;
     }
-    int rc;
+    /* It must not end in the middle of this: a destructor may run a turn of the loop. */
+    PyObject *before = loop->current_task;
+    loop->current_task = Py_XNewRef(task);
 #if PY_VERSION_HEX >= 0x030E0000
     PyObject *args[2] = {(PyObject *)loop, task != NULL ? task : Py_None};
     PyObject *previous = hl_call_builtin(st->swap_current_task, args, 2);
-    rc = previous != NULL ? 0 : -1;
-    loop->current_task = rc == 0 ? task : NULL;
+    int rc = previous != NULL ? 0 : -1;
     Py_XDECREF(previous);
 #else
-    rc = set_in_dict(st, (PyObject *)loop, task);
-    loop->current_task = rc == 0 ? task : NULL;
+    int rc = set_in_dict(st, (PyObject *)loop, task);
 #endif
+    if (rc < 0) {
+        Py_CLEAR(loop->current_task);
+    }
+    Py_XDECREF(before);
     return rc;
 }
 

@@ -139,3 +139,47 @@ def test_a_task_stepped_while_another_is_entered_reports_it():
         return [type(context["exception"]) for context in contexts]
 
     assert on_each(scenario) == [RuntimeError]
+
+
+# -- at the end of a task ------------------------------------------------------
+
+
+class AtTheEnd:
+    """Calls a function when it is destroyed."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __del__(self):
+        self.function()
+
+
+def test_a_turn_in_a_destructor_of_the_task_before_leaves_the_current_task_right(impl):
+    def turn():
+        loop.call_soon(int)
+        if impl.name == "hotloop":  # asyncio's turn would wait for what the one around it took
+            loop._run_once()
+        ends.append(asyncio.current_task() in (None, second))
+
+    async def first():
+        return AtTheEnd(turn)
+
+    async def other():
+        seen.append(asyncio.current_task() is second)
+        await asyncio.sleep(0)
+        seen.append(asyncio.current_task() is second)
+
+    async def main():
+        nonlocal second
+        for _ in range(20):
+            task = asyncio.create_task(first())
+            second = asyncio.create_task(other())
+            del task
+            await second
+
+    seen, ends, second = [], [], None
+    with asyncio.Runner(loop_factory=impl.new_event_loop) as runner:
+        loop = runner.get_loop()
+        runner.run(main())
+    assert seen == [True] * 40
+    assert ends == [True] * 20
