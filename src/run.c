@@ -163,7 +163,7 @@ holds_last_references(HLHandle *h)
 }
 
 /* Might giving up the entry's references run a destructor?  Then not in a context that asyncio
-   would have left.  The current task is referred to by asyncio and the loop, until the next entry. */
+   would have left, or in the task.  That is referred to by asyncio and the loop, until the next entry. */
 static bool
 may_destroy(HLLoop *loop, const HLEntry *entry)
 {
@@ -187,6 +187,16 @@ flush_may_wait(HLLoop *loop)
            && !hl_flush_is_due(loop);
 }
 
+/* What ends with the entry is destroyed where asyncio destroys it: in no task and no context. */
+static void
+leave_entry(HLLoop *loop)
+{
+    if (loop->current_task != NULL) {
+        leave_current_task(loop, NULL);
+    }
+    hl_context_leave(loop);
+}
+
 static int
 run_ready(HLLoop *loop)
 {
@@ -197,8 +207,9 @@ run_ready(HLLoop *loop)
         if (rc < 0) {
             rc = handle_entry_error(loop, &entry);
         }
-        if (loop->contexts.entered != NULL && may_destroy(loop, &entry)) {
-            hl_context_leave_now(loop);
+        if ((loop->contexts.entered != NULL || loop->current_task != NULL)
+            && may_destroy(loop, &entry)) {
+            leave_entry(loop);
         }
         hl_loop_release_entry(&entry);
         if (loop->unflushed != NULL && (rc < 0 || n == 1 || !flush_may_wait(loop))

@@ -476,6 +476,23 @@ hl_task_step(PyObject *self, PyObject *exc, bool enter_context)
     return rc;
 }
 
+/* Give up what was thrown into a task.  Should that be its end, asyncio has left the task by then;
+   the loop stays in it (entered) and its context. */
+static void
+drop_thrown(PyObject *self, PyObject *exc, bool entered)
+{
+    HLFuture *f = hl_future(self);
+    if (entered && Py_REFCNT(exc) == 1 && f->native_loop) {
+        PyObject *raised = hl_take_exception();
+        hl_context_leave((HLLoop *)f->loop);
+        if (hl_loop_set_current_task((HLLoop *)f->loop, NULL) < 0) {
+            PyErr_WriteUnraisable(self);
+        }
+        hl_give_exception(raised);
+    }
+    Py_DECREF(exc);
+}
+
 int
 hl_task_wake(PyObject *self, PyObject *fut, bool enter_context)
 {
@@ -494,7 +511,9 @@ hl_task_wake(PyObject *self, PyObject *fut, bool enter_context)
         Py_XDECREF(result);
     }
     int rc = hl_task_step(self, exc, enter_context);
-    Py_XDECREF(exc);
+    if (exc != NULL) {
+        drop_thrown(self, exc, enter_context);
+    }
     return rc;
 }
 
