@@ -218,23 +218,36 @@ loop_set_task_factory(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
     return 0;
 }
 
-/* Make the handle that asyncio would hold for a callback in an empty context. */
-static int
-show_done_callback(HLLoop *loop, HLEntry *entry)
+/* Put a handle in the place of a callback and its future, if they are there still. */
+static void
+replace_done_callback(HLLoop *loop, size_t index, const HLEntry *shown, PyObject *handle)
 {
-    if (hl_entry_kind(entry) != HL_RUN_CALLBACK) {
+    HLEntry *entry = index < loop->ready.length ? hl_ready_at(&loop->ready, index) : NULL;
+    if (entry != NULL && entry->tagged == shown->tagged && entry->arg == shown->arg) {
+        entry->tagged = (uintptr_t)Py_NewRef(handle) | HL_RUN_HANDLE;
+        entry->arg = NULL;
+        hl_loop_release_entry(shown);
+    }
+}
+
+/* Make the handle that asyncio would hold for a callback in an empty context.  To make one may run
+   finalizers, or a profiler, and these whatever moves the entries. */
+static int
+show_done_callback(HLLoop *loop, size_t index)
+{
+    HLEntry entry = *hl_ready_at(&loop->ready, index);
+    if (hl_entry_kind(&entry) != HL_RUN_CALLBACK) {
         return 0;
     }
-    PyObject *callback = hl_entry_object(entry), *future = entry->arg;
+    PyObject *callback = Py_NewRef(hl_entry_object(&entry)), *future = Py_NewRef(entry.arg);
     PyObject *handle = hl_handle_new_done(loop, callback, future, NULL);
-    if (handle == NULL) {
-        return -1;
+    if (handle != NULL) {
+        replace_done_callback(loop, index, &entry, handle);
     }
-    entry->tagged = (uintptr_t)handle | HL_RUN_HANDLE;
-    entry->arg = NULL;
     Py_DECREF(callback);
     Py_DECREF(future);
-    return 0;
+    Py_XDECREF(handle);
+    return handle != NULL ? 0 : -1;
 }
 
 /* A snapshot: handles as themselves, and tasks where asyncio would hold handles for them. */
@@ -247,8 +260,9 @@ loop_get_ready(PyObject *self, void *Py_UNUSED(closure))
     }
     PyObject *list = PyList_New(0);
     for (size_t i = 0; list != NULL && i < loop->ready.length; i++) {
-        if (show_done_callback(loop, hl_ready_at(&loop->ready, i)) < 0
-            || PyList_Append(list, hl_entry_object(hl_ready_at(&loop->ready, i))) < 0) {
+        if (show_done_callback(loop, i) < 0
+            || (i < loop->ready.length
+                && PyList_Append(list, hl_entry_object(hl_ready_at(&loop->ready, i))) < 0)) {
             Py_CLEAR(list);
         }
     }
