@@ -153,6 +153,9 @@ hl_timer_handle_new(HLLoop *loop, PyObject *when, PyObject *callback, PyObject *
 static PyObject *
 handle_call(HLHandle *h)
 {
+    if (h->callback == NULL) {
+        return Py_NewRef(Py_None); /* cancelled by what entering its context has run */
+    }
     if (h->args_tuple != NULL) {
         PyObject *callback = Py_NewRef(h->callback);
         PyObject *args = Py_NewRef(h->args_tuple);
@@ -184,6 +187,10 @@ hl_handle_args(HLHandle *h)
         return Py_NewRef(h->args_tuple);
     }
     PyObject *args = PyTuple_New(h->nargs);
+    if (args != NULL && PyTuple_GET_SIZE(args) != h->nargs) {
+        Py_DECREF(args); /* a finalizer has cancelled the handle meanwhile */
+        return hl_handle_args(h);
+    }
     for (int i = 0; args != NULL && i < h->nargs; i++) {
         PyTuple_SET_ITEM(args, i, Py_NewRef(h->inline_args[i]));
     }
@@ -196,9 +203,9 @@ handle_failure_message(HLHandle *h)
 {
     HLState *st = h->st;
     PyObject *message = NULL, *kwargs = NULL, *source = NULL;
+    PyObject *callback = Py_NewRef(h->callback != NULL ? h->callback : Py_None);
     PyObject *shown_args = hl_handle_args(h);
-    PyObject *args = PyTuple_Pack(2, h->callback != NULL ? h->callback : Py_None,
-                                  shown_args != NULL ? shown_args : Py_None);
+    PyObject *args = PyTuple_Pack(2, callback, shown_args != NULL ? shown_args : Py_None);
     if (args == NULL) {
         goto done;
     }
@@ -215,6 +222,7 @@ handle_failure_message(HLHandle *h)
         message = PyUnicode_FromFormat("Exception in callback %U", source);
     }
 done:
+    Py_DECREF(callback);
     Py_XDECREF(shown_args);
     Py_XDECREF(args);
     Py_XDECREF(kwargs);
@@ -248,9 +256,10 @@ static PyObject *
 handle_call_through(HLHandle *h, PyObject *context)
 {
     PyObject *result = NULL;
-    PyObject *run = PyObject_GetAttr(context, h->st->name.run);
+    PyObject *function = Py_NewRef(h->callback);
     PyObject *args = hl_handle_args(h);
-    PyObject *callback = PyTuple_Pack(1, h->callback);
+    PyObject *run = PyObject_GetAttr(context, h->st->name.run);
+    PyObject *callback = PyTuple_Pack(1, function);
     PyObject *all = args != NULL && callback != NULL ? PySequence_Concat(callback, args) : NULL;
     if (run != NULL && all != NULL) {
         result = PyObject_Call(run, all, NULL);
@@ -259,6 +268,7 @@ handle_call_through(HLHandle *h, PyObject *context)
     Py_XDECREF(callback);
     Py_XDECREF(args);
     Py_XDECREF(run);
+    Py_DECREF(function);
     return result;
 }
 
@@ -271,7 +281,10 @@ handle_call_in_context(HLHandle *h)
     if (context == NULL) {
         return NULL;
     }
-    if (!PyContext_CheckExact(context)) {
+    if (h->callback == NULL) {
+        result = Py_NewRef(Py_None); /* cancelled by a finalizer */
+    }
+    else if (!PyContext_CheckExact(context)) {
         result = handle_call_through(h, context);
     }
     else if (PyContext_Enter(context) == 0) {

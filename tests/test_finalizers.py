@@ -8,7 +8,7 @@ import gc
 import sys
 
 import pytest
-from support import turns
+from support import Contexts, turns
 
 # Contexts, lists and tuples that are freed are kept to be used again, and then nothing is allocated.
 CONTEXTS = 2000
@@ -32,6 +32,8 @@ def collected_during(look, function, more=0):
     gc.disable()
     gc.set_threshold(1 + more, 1000, 1000)
     Cycle(function)
+    spare_lists = [[] for _ in range(50)]
+    del spare_lists
     try:
         gc.enable()
         return look()
@@ -51,16 +53,22 @@ def new_function():
     return eval("lambda *args: None")
 
 
+def add_callbacks(loop, callback=None):
+    """Have done-callbacks in an empty context, which need no Handle, in the ready queue."""
+    for _ in range(60):
+        future = loop.create_future()
+        empty = contextvars.Context()
+        empty.run(future.add_done_callback, callback or new_function())
+        future.set_result(None)
+
+
 @pytest.mark.parametrize("more", range(3))
 def test_callbacks_are_scheduled_while_the_ready_queue_is_looked_at(loop, no_spare_contexts, more):
     def call_soon():
         for _ in range(3000):
             loop.call_soon(print)
 
-    for _ in range(60):
-        future = loop.create_future()
-        future.add_done_callback(new_function())
-        future.set_result(None)
+    add_callbacks(loop)
     shown = collected_during(lambda: loop._ready, call_soon, more)
     assert len(shown) in (60, 3060)
     for handle in loop._ready:
@@ -69,10 +77,7 @@ def test_callbacks_are_scheduled_while_the_ready_queue_is_looked_at(loop, no_spa
 
 def test_entries_run_while_the_ready_queue_is_looked_at(loop, no_spare_contexts):
     ran = []
-    for _ in range(60):
-        future = loop.create_future()
-        future.add_done_callback(ran.append)
-        future.set_result(None)
+    add_callbacks(loop, ran.append)
     collected_during(lambda: loop._ready, lambda: turns(loop, 1))
     turns(loop, 1)
     assert len(ran) == 60
@@ -90,10 +95,7 @@ def test_a_profiler_schedules_callbacks_while_the_ready_queue_is_looked_at(loop)
             loop.set_debug(True)
 
     ran = []
-    for _ in range(60):
-        future = loop.create_future()
-        future.add_done_callback(new_function())
-        future.set_result(None)
+    add_callbacks(loop)
     loop.set_debug(True)
     before = sys.getprofile()
     sys.setprofile(profile)
@@ -104,3 +106,34 @@ def test_a_profiler_schedules_callbacks_while_the_ready_queue_is_looked_at(loop)
         loop.set_debug(False)
     assert len(shown) in (60, 3060)
     turns(loop, 1)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("more", range(3))
+def test_a_handle_is_cancelled_while_its_arguments_are_looked_at(loop, count, more):
+    arguments = ["argument"] * count
+    handle = loop.call_soon(print, *arguments)
+    _no_spare_tuples = [tuple([i] * count) for i in range(3000)]
+    shown = collected_during(lambda: handle._args, handle.cancel, more)
+    assert shown in (None, (), tuple(arguments))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_a_handle_is_cancelled_while_its_failure_is_reported(loop, count):
+    """Or earlier, so that it does not fail."""
+    contexts = Contexts()
+    loop.set_exception_handler(contexts)
+    handle = loop.call_soon(lambda *args: 1 / 0, *["argument"] * count)
+    _no_spare_tuples = [[tuple([i] * n) for i in range(3000)] for n in range(1, 4)]
+    collected_during(lambda: turns(loop, 1), handle.cancel)
+    assert [type(context["exception"]) for context in contexts] in ([], [ZeroDivisionError])
+
+
+def test_a_handle_is_cancelled_while_its_context_is_made(loop, no_spare_contexts, logged):
+    """In the loop's run or out of it. asyncio then calls None, and says so."""
+    ran = []
+    empty = contextvars.Context()
+    handles = [empty.run(loop.call_soon, ran.append, n) for n in range(2)]
+    collected_during(handles[0]._run, handles[0].cancel)
+    collected_during(lambda: turns(loop, 1), handles[1].cancel)
+    assert len(ran) <= 2
