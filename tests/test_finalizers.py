@@ -8,7 +8,7 @@ import gc
 import sys
 
 import pytest
-from support import Contexts, turns
+from support import HOTLOOP, Contexts, turns
 
 # Contexts, lists and tuples that are freed are kept to be used again, and then nothing is allocated.
 CONTEXTS = 2000
@@ -30,10 +30,11 @@ def collected_during(look, function, more=0):
     gc.collect()
     thresholds = gc.get_threshold()
     gc.disable()
-    gc.set_threshold(1 + more, 1000, 1000)
     Cycle(function)
+    _no_spare_tuples = [tuple([i] * n) for i in range(2000) for n in range(1, 4)]
     spare_lists = [[] for _ in range(50)]
     del spare_lists
+    gc.set_threshold(gc.get_count()[0] + more, 1000, 1000)
     try:
         gc.enable()
         return look()
@@ -113,7 +114,6 @@ def test_a_profiler_schedules_callbacks_while_the_ready_queue_is_looked_at(loop)
 def test_a_handle_is_cancelled_while_its_arguments_are_looked_at(loop, count, more):
     arguments = ["argument"] * count
     handle = loop.call_soon(print, *arguments)
-    _no_spare_tuples = [tuple([i] * count) for i in range(3000)]
     shown = collected_during(lambda: handle._args, handle.cancel, more)
     assert shown in (None, (), tuple(arguments))
 
@@ -124,7 +124,6 @@ def test_a_handle_is_cancelled_while_its_failure_is_reported(loop, count):
     contexts = Contexts()
     loop.set_exception_handler(contexts)
     handle = loop.call_soon(lambda *args: 1 / 0, *["argument"] * count)
-    _no_spare_tuples = [[tuple([i] * n) for i in range(3000)] for n in range(1, 4)]
     collected_during(lambda: turns(loop, 1), handle.cancel)
     assert [type(context["exception"]) for context in contexts] in ([], [ZeroDivisionError])
 
@@ -137,3 +136,40 @@ def test_a_handle_is_cancelled_while_its_context_is_made(loop, no_spare_contexts
     collected_during(handles[0]._run, handles[0].cancel)
     collected_during(lambda: turns(loop, 1), handles[1].cancel)
     assert len(ran) <= 2
+
+
+@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize("more", range(12))
+def test_a_future_is_cancelled_while_its_callbacks_are_looked_at(no_spare_contexts, count, more):
+    """Stock asyncio crashes here, on 3.11."""
+    loop = HOTLOOP.new_event_loop()
+    future = loop.create_future()
+    for _ in range(count):
+        contextvars.Context().run(future.add_done_callback, new_function())
+    shown = collected_during(lambda: future._callbacks, future.cancel, more)
+    assert shown is None or len(shown) <= count
+    turns(loop, 1)
+    loop.close()
+
+
+@pytest.mark.parametrize("way", ["cancel", "add"])
+@pytest.mark.parametrize("more", range(6))
+def test_a_future_changes_while_a_callback_is_added(way, more):
+    """Stock asyncio forgets a callback here, on 3.11."""
+
+    def change():
+        if way == "cancel":
+            future.cancel()
+        else:
+            future.add_done_callback(ran.append)
+
+    ran = []
+    loop = HOTLOOP.new_event_loop()
+    empty = contextvars.Context()
+    future = loop.create_future()
+    future.add_done_callback(ran.append)
+    collected_during(lambda: empty.run(future.add_done_callback, ran.append), change, more)
+    future.cancel()
+    turns(loop, 1)
+    assert len(ran) == (2 if way == "cancel" else 3)
+    loop.close()
