@@ -83,7 +83,13 @@ hl_handle_context(HLHandle *h)
         }
     }
     if (h->context == NULL) {
-        h->context = PyContext_New();
+        PyObject *context = PyContext_New();
+        if (h->context == NULL) {
+            h->context = context;
+        }
+        else {
+            Py_XDECREF(context); /* a finalizer has asked for it, too */
+        }
     }
     return h->context;
 }

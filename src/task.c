@@ -60,7 +60,13 @@ hl_task_context(PyObject *self)
         t->context = Py_NewRef(loop->blank_running);
     }
     else if (t->context == NULL) {
-        t->context = PyContext_New();
+        PyObject *context = PyContext_New();
+        if (t->context == NULL) {
+            t->context = context;
+        }
+        else {
+            Py_XDECREF(context); /* a finalizer has asked for it, too */
+        }
     }
     return t->context;
 }

@@ -34,7 +34,7 @@ def collected_during(look, function, more=0):
     _no_spare_tuples = [tuple([i] * n) for i in range(2000) for n in range(1, 4)]
     spare_lists = [[] for _ in range(50)]
     del spare_lists
-    gc.set_threshold(gc.get_count()[0] + more, 1000, 1000)
+    gc.set_threshold(gc.get_count()[0] + more if more else 1, 1000, 1000)
     try:
         gc.enable()
         return look()
@@ -173,3 +173,25 @@ def test_a_future_changes_while_a_callback_is_added(way, more):
     turns(loop, 1)
     assert len(ran) == (2 if way == "cancel" else 3)
     loop.close()
+
+
+@pytest.mark.parametrize("kind", ["handle", "task"])
+def test_a_context_is_asked_for_while_it_is_made(loop, impl, no_spare_contexts, kind):
+    """Whoever asks gets the same one."""
+
+    async def main():
+        pass
+
+    empty = contextvars.Context()
+    if kind == "handle":
+        handle = empty.run(loop.call_soon, print)
+        handle.cancel()
+        look = lambda: handle._context  # noqa: E731
+    elif sys.version_info >= (3, 12):
+        look = empty.run(loop.create_task, main()).get_context
+    else:
+        pytest.skip("nobody can ask for a task's context")
+    seen = []
+    asked = collected_during(look, lambda: seen.append(look()))
+    assert seen == [asked] and look() is asked
+    turns(loop, 1)
