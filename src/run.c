@@ -253,7 +253,8 @@ static int
 poll(HLLoop *loop, bool may_block)
 {
     hl_context_leave(loop);
-    if (hl_loop_set_current_task(loop, NULL) < 0) {
+    /* It may have been closed in a callback, with its _thread_id reset. */
+    if (hl_loop_set_current_task(loop, NULL) < 0 || hl_loop_check_closed(loop) < 0) {
         return -1;
     }
     if (loop->poller != NULL ? hl_poll_by_poller(loop, may_block) < 0
