@@ -362,20 +362,6 @@ restore_asyncgen_hooks(HLLoop *loop)
     return done != NULL ? 0 : -1;
 }
 
-static int
-begin_running(HLLoop *loop)
-{
-    if (hl_poll_open(loop) < 0 || track_coroutine_origins(loop, loop->debug) < 0) {
-        return -1;
-    }
-    loop->thread_id = PyThread_get_thread_ident();
-    hl_poll_soon(loop); /* stop(); run_forever() is how programs poll once */
-    if (install_asyncgen_hooks(loop) < 0 || set_running_loop(loop, (PyObject *)loop) < 0) {
-        return -1;
-    }
-    return hl_wakeup_begin(loop);
-}
-
 static void
 tell_failure(HLLoop *loop, int rc)
 {
@@ -400,6 +386,25 @@ end_running(HLLoop *loop)
     hl_give_exception(raised);
 }
 
+/* The loop is this thread's from the first line on: what follows may let go of the GIL, and another
+   thread that would run the loop must be told.  Not if this fails. */
+static int
+begin_running(HLLoop *loop)
+{
+    loop->thread_id = PyThread_get_thread_ident();
+    if (hl_poll_open(loop) < 0 || track_coroutine_origins(loop, loop->debug) < 0) {
+        loop->thread_id = 0;
+        return -1;
+    }
+    hl_poll_soon(loop); /* stop(); run_forever() is how programs poll once */
+    if (install_asyncgen_hooks(loop) < 0 || set_running_loop(loop, (PyObject *)loop) < 0
+        || hl_wakeup_begin(loop) < 0) {
+        end_running(loop);
+        return -1;
+    }
+    return 0;
+}
+
 static PyObject *
 loop_run_forever(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
@@ -410,6 +415,7 @@ loop_run_forever(PyObject *self, PyObject *Py_UNUSED(ignored))
     Py_INCREF(self);
     HLContexts outer = hl_contexts_push(loop);
     int rc = begin_running(loop);
+    bool began = rc == 0;
     while (rc == 0) {
         rc = run_turn(loop);
         if (loop->stopping) {
@@ -417,7 +423,9 @@ loop_run_forever(PyObject *self, PyObject *Py_UNUSED(ignored))
         }
     }
     hl_contexts_pop(loop, outer);
-    end_running(loop);
+    if (began) {
+        end_running(loop);
+    }
     Py_DECREF(self);
     return rc == 0 ? Py_NewRef(Py_None) : NULL;
 }
