@@ -517,11 +517,13 @@ hl_future_finalize(PyObject *self)
 #if PY_VERSION_HEX >= 0x030D0000
 /* From 3.13 on, to clear the attributes of an object, even if it has none, spoils it: the
    interpreter then finds no method of it by its inline caches.  So nothing but what introspect.c
-   puts into the stock fields is cleared, and what has attributes is not kept. */
+   puts into the stock fields is cleared, and what has attributes is not kept, nor what somebody
+   has called asyncio.Future.__init__() with. */
 static bool
 clear_stock_fields(PyObject *self)
 {
-    if (hl_has_attributes(self)) {
+    Py_ssize_t loop = hl_future(self)->st->layout.loop;
+    if (hl_has_attributes(self) || (loop > 0 && *(PyObject **)((char *)self + loop) != NULL)) {
         return false;
     }
     if (hl_future(self)->is_task) {
