@@ -167,6 +167,7 @@ struct HLLoop {
     int signal_fds[2]; /* a pipe for signal.set_wakeup_fd, or -1 */
     int old_wakeup_fd;
     bool owns_wakeup_fd;
+    uint64_t renewed_ticks; /* when that was last made sure of */
     unsigned char signal_numbers[64];
     int signal_count; /* how many of them came in the last poll */
 
@@ -534,6 +535,8 @@ void hl_loop_attach(HLLoop *loop);
 void hl_loop_wake(HLLoop *loop);
 int hl_wakeup_begin(HLLoop *loop);
 void hl_wakeup_end(HLLoop *loop);
+/* Before a sleep of a loop that owns the wake-up descriptor: a program may have set its own. */
+int hl_wakeup_renew(HLLoop *loop);
 int hl_wakeup_fileno(HLLoop *loop);
 int hl_wakeup_deliver(HLLoop *loop);
 void hl_wakeup_close(HLLoop *loop);

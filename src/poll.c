@@ -29,6 +29,8 @@
 #define HL_WAKE_UP_SECONDS 0.000250   /* ... takes up to this long to wake, */
 #define HL_SPIN_SECONDS 0.000040      /* and finds its caches cold */
 #define HL_FAR_LIMIT 86400.0
+#define HL_RENEWAL_INTERVALS 20 /* of polling */
+#define HL_SHORT_SLEEP_MS 50
 #define HL_UV_ASYNC_WITHOUT_SPINNING 0x012D00
 #define HL_HAND_OVER_NS 200000 /* how long a thread that wants the GIL may take to wake */
 
@@ -186,6 +188,23 @@ arm_timers(HLLoop *loop, bool *due)
     return 0;
 }
 
+/* See before a sleep that signals will end it.  That takes two system calls, so it is done once in a
+   while (a millisecond); a sleep in between is a short one, unless something else ends it. */
+static int
+keep_wakeup_fd(HLLoop *loop)
+{
+    uint64_t now = hl_ticks();
+    if (now - loop->renewed_ticks >= HL_RENEWAL_INTERVALS * loop->poll_interval_ticks) {
+        loop->renewed_ticks = now;
+        return hl_wakeup_renew(loop);
+    }
+    if (!uv_is_active((uv_handle_t *)&loop->far_timer)
+        || uv_timer_get_due_in(&loop->far_timer) > HL_SHORT_SLEEP_MS) {
+        uv_timer_start(&loop->far_timer, on_far_timer, HL_SHORT_SLEEP_MS, 0);
+    }
+    return 0;
+}
+
 static void
 run_detached(HLLoop *loop, uv_run_mode mode)
 {
@@ -269,6 +288,9 @@ hl_poll(HLLoop *loop, bool may_block)
     bool due = false;
     /* A child that was forked in a callback and returned to the loop must stop here. */
     if (hl_loop_check_process(loop) < 0 || (may_block && arm_timers(loop, &due) < 0)) {
+        return -1;
+    }
+    if (may_block && !due && loop->owns_wakeup_fd && keep_wakeup_fd(loop) < 0) {
         return -1;
     }
     hl_watch_verify(loop);
