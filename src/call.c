@@ -115,6 +115,10 @@ hl_call_finish(HLLoop *Py_UNUSED(loop), PyObject *self)
     if (hl_future(future)->state == HL_CANCELLED) {
         return 0;
     }
+    if (hl_future(future)->state != HL_PENDING) {
+        PyErr_SetNone(PyExc_AssertionError); /* as asyncio has it */
+        return -1;
+    }
     if (call->result == NULL) {
         return hl_future_cancel(future, NULL) < 0 ? -1 : 0;
     }

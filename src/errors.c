@@ -101,14 +101,8 @@ hl_report(HLState *st, PyObject *loop, PyObject *message, PyObject *exc, const c
         result = PyObject_CallMethodOneArg(loop, st->name.call_exception_handler, context);
     }
     Py_XDECREF(context);
-    if (result == NULL && hl_is_fatal()) {
-        return -1;
-    }
-    if (result == NULL) {
-        PyErr_WriteUnraisable(loop);
-    }
     Py_XDECREF(result);
-    return 0;
+    return result != NULL ? 0 : -1;
 }
 
 int

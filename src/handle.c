@@ -257,6 +257,53 @@ hl_handle_report_failure(PyObject *self)
     return rc;
 }
 
+/* The exception that is set came out of callback(*args), which has no handle: report it with one. */
+static int
+report_without_handle(HLLoop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs)
+{
+    PyObject *raised = hl_take_exception();
+    PyObject *handle = hl_handle_new(loop, callback, args, nargs, NULL);
+    if (handle == NULL) {
+        Py_DECREF(raised);
+        return -1;
+    }
+    hl_give_exception(raised);
+    int rc = hl_handle_report_failure(handle);
+    hl_handle_release(handle);
+    return rc;
+}
+
+int
+hl_handle_report_method(HLLoop *loop, PyObject *object, const char *method)
+{
+    PyObject *raised = hl_take_exception();
+    PyObject *callback = PyObject_GetAttrString(object, method);
+    if (callback == NULL) {
+        PyErr_Clear();
+        callback = Py_NewRef(object);
+    }
+    hl_give_exception(raised);
+    int rc = report_without_handle(loop, callback, NULL, 0);
+    Py_DECREF(callback);
+    return rc;
+}
+
+int
+hl_task_report_failure(HLLoop *loop, PyObject *task, PyObject *woken_by)
+{
+    PyObject *raised = hl_take_exception();
+    bool wakes = woken_by != NULL && !PyExceptionInstance_Check(woken_by);
+    PyObject *callback = wakes ? hl_task_wakeup_callable(task) : hl_task_step_callable(task);
+    if (callback == NULL) {
+        Py_XDECREF(raised);
+        return -1;
+    }
+    hl_give_exception(raised);
+    int rc = report_without_handle(loop, callback, &woken_by, wakes);
+    Py_DECREF(callback);
+    return rc;
+}
+
 /* context.run(callback, *args), for anything but a contextvars.Context that has a run(). */
 static PyObject *
 handle_call_through(HLHandle *h, PyObject *context)

@@ -287,8 +287,7 @@ PyObject *hl_set_uv_error(int code);
    text need not be decoded again.  Always NULL. */
 PyObject *hl_set_errno(HLState *st);
 /* Call loop.call_exception_handler with {message, exception, key: value, source_traceback}; exc
-   and source_traceback may be NULL, and key with value.  -1 only if the handler raised
-   SystemExit or KeyboardInterrupt. */
+   and source_traceback may be NULL, and key with value.  -1 with what that raised. */
 int hl_report(HLState *st, PyObject *loop, PyObject *message, PyObject *exc, const char *key,
               PyObject *value, PyObject *source_traceback);
 /* In an attribute's setter: AttributeError if it is to be deleted. */
@@ -316,6 +315,10 @@ int hl_handle_run(PyObject *self, HLLoop *loop);
 int hl_handle_run_done(HLLoop *loop, PyObject *callback, PyObject *future);
 /* The callback raised what is set: tell the exception handler.  -1 if it was a fatal exception. */
 int hl_handle_report_failure(PyObject *self);
+/* The same, with the handle that asyncio would have made: for object.method, or object if it has none;
+   for a step of a task, which woken_by led to, if that is a future (else NULL or an exception). */
+int hl_handle_report_method(HLLoop *loop, PyObject *object, const char *method);
+int hl_task_report_failure(HLLoop *loop, PyObject *task, PyObject *woken_by);
 /* The handle that asyncio would have made for that; context NULL means an empty one. */
 PyObject *hl_handle_new_done(HLLoop *loop, PyObject *callback, PyObject *future,
                              PyObject *context);
@@ -431,7 +434,8 @@ PyObject *hl_task_context(PyObject *self);
 int hl_task_step(PyObject *self, PyObject *exc, bool enter_context);
 /* The step that follows upon the end of fut, which the task waited for. */
 int hl_task_wake(PyObject *self, PyObject *fut, bool enter_context);
-/* The bound callable behind a wake-up, for loops that are not ours. */
+/* The bound callables behind a step and a wake-up, for loops that are not ours. */
+PyObject *hl_task_step_callable(PyObject *self);
 PyObject *hl_task_wakeup_callable(PyObject *self);
 /* Queue the first step, or the next one. */
 int hl_task_schedule_step(PyObject *self, PyObject *exc);

@@ -55,23 +55,49 @@ dispatch(HLLoop *loop, const HLEntry *entry)
     Py_UNREACHABLE();
 }
 
-/* An exception that came out of an entry.  -1 if the loop must end. */
+/* ---- What goes wrong in an entry ---- */
+
+/* The current task stays set between turns, for the next entry is most often a step again; a
+   plain callback, a poll and the end of the run reset it.  A turn inside a task's step gives that
+   task back. */
+static void
+leave_current_task(HLLoop *loop, PyObject *outer)
+{
+    PyObject *raised = hl_take_exception();
+    if (hl_loop_set_current_task(loop, outer) < 0) {
+        PyErr_WriteUnraisable((PyObject *)loop);
+    }
+    hl_give_exception(raised);
+}
+
+/* What ends with the entry is destroyed where asyncio destroys it, and what it raised is reported
+   there: in no task and no context. */
+static void
+leave_entry(HLLoop *loop)
+{
+    if (loop->current_task != NULL) {
+        leave_current_task(loop, NULL);
+    }
+    hl_context_leave(loop);
+}
+
+/* An exception that came out of an entry.  -1 if the loop must end: for a fatal one, and for what the
+   report of a callback's exception raised. */
 static int
 handle_entry_error(HLLoop *loop, const HLEntry *entry)
 {
-    hl_context_leave(loop);
-    if (hl_is_fatal()) {
+    PyObject *object = hl_entry_object(entry);
+    leave_entry(loop);
+    switch (hl_entry_kind(entry)) {
+    case HL_START_TASK:
+    case HL_STEP_TASK:
+    case HL_WAKE_TASK:
+        return hl_is_fatal() ? -1 : hl_task_report_failure(loop, object, entry->arg);
+    case HL_RUN_IO:
+        return hl_handle_report_method(loop, object, "_read_ready");
+    default:
         return -1;
     }
-    PyObject *exc = hl_take_exception();
-    PyObject *object = hl_entry_object(entry);
-    PyObject *message = PyUnicode_FromFormat("Exception in callback %R", object);
-    int rc = message == NULL
-                 ? -1
-                 : hl_report(loop->st, (PyObject *)loop, message, exc, "handle", object, NULL);
-    Py_XDECREF(message);
-    Py_DECREF(exc);
-    return rc;
 }
 
 /* ---- Debug mode: who is slow? ---- */
@@ -132,19 +158,6 @@ dispatch_timed(HLLoop *loop, const HLEntry *entry)
 
 /* ---- The turn ---- */
 
-/* The current task stays set between turns, for the next entry is most often a step again; a
-   plain callback, a poll and the end of the run reset it.  A turn inside a task's step gives that
-   task back. */
-static void
-leave_current_task(HLLoop *loop, PyObject *outer)
-{
-    PyObject *raised = hl_take_exception();
-    if (hl_loop_set_current_task(loop, outer) < 0) {
-        PyErr_WriteUnraisable((PyObject *)loop);
-    }
-    hl_give_exception(raised);
-}
-
 static inline bool
 is_last_reference(PyObject *object)
 {
@@ -185,16 +198,6 @@ flush_may_wait(HLLoop *loop)
     HLEntryKind next = hl_entry_kind(hl_ready_at(&loop->ready, 0));
     return (next == HL_START_TASK || next == HL_WAKE_TASK || next == HL_RUN_IO)
            && !hl_flush_is_due(loop);
-}
-
-/* What ends with the entry is destroyed where asyncio destroys it: in no task and no context. */
-static void
-leave_entry(HLLoop *loop)
-{
-    if (loop->current_task != NULL) {
-        leave_current_task(loop, NULL);
-    }
-    hl_context_leave(loop);
 }
 
 static int

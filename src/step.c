@@ -90,8 +90,8 @@ static PyMethodDef step_def = {"task_step", (PyCFunction)(void (*)(void))step_ca
                                METH_FASTCALL, NULL};
 static PyMethodDef wakeup_def = {"task_wakeup", wakeup_called, METH_O, NULL};
 
-static PyObject *
-step_callable(PyObject *self)
+PyObject *
+hl_task_step_callable(PyObject *self)
 {
     return PyCFunction_New(&step_def, self);
 }
@@ -111,7 +111,7 @@ hl_task_schedule_step(PyObject *self, PyObject *exc)
         return hl_loop_push(loop, self, exc, HL_STEP_TASK);
     }
     PyObject *context = hl_task_context(self);
-    PyObject *step = context != NULL ? step_callable(self) : NULL;
+    PyObject *step = context != NULL ? hl_task_step_callable(self) : NULL;
     if (step == NULL) {
         return -1;
     }
