@@ -7,6 +7,10 @@
 
 #include "hotloop.h"
 
+/* In the place of a callback's context: what is current when it is scheduled, since context=None was
+   given. */
+#define HL_CONTEXT_LATER Py_False
+
 /* Does this slot hold a task to be woken, rather than a callable? */
 static inline bool
 is_waiting_task(PyObject *callback, PyObject *context)
@@ -32,7 +36,9 @@ call_soon_by_name(PyObject *self, PyObject *callback, PyObject *context)
     if (hl_future_ensure_alive(f) < 0) { /* __init__() failed in an earlier callback's call_soon() */
         return -1;
     }
-    PyObject *own = context == Py_None ? PyContext_New() : Py_NewRef(context);
+    PyObject *own = context == Py_None            ? PyContext_New()
+                    : context == HL_CONTEXT_LATER ? Py_NewRef(Py_None)
+                                                  : Py_NewRef(context);
     PyObject *args[4] = {f->loop, callback, self, own};
     PyObject *handle = own == NULL ? NULL
                                    : PyObject_VectorcallMethod(f->st->name.call_soon, args, 3,
@@ -71,6 +77,9 @@ future_call_soon(PyObject *self, PyObject *callback, PyObject *context)
     }
     if (context == Py_None) {
         return hl_loop_push(loop, callback, self, HL_RUN_CALLBACK);
+    }
+    if (context == HL_CONTEXT_LATER) {
+        return hl_loop_schedule(loop, callback, &self, 1, NULL);
     }
     PyObject *handle = hl_handle_new(loop, callback, &self, 1, context);
     if (handle == NULL) {
@@ -160,6 +169,9 @@ hl_future_add_done_callback(PyObject *self, PyObject *const *args, Py_ssize_t na
     }
     if (hl_parse_context(f->st, "add_done_callback", args, nargs, kwnames, &context) < 0) {
         return NULL;
+    }
+    if (context == NULL && kwnames != NULL && PyTuple_GET_SIZE(kwnames) > 0) {
+        context = HL_CONTEXT_LATER;
     }
     if (context != NULL) {
         Py_INCREF(context);
@@ -320,6 +332,9 @@ static int
 append_shown(PyObject *list, PyObject *callback, PyObject *context)
 {
     bool is_task = is_waiting_task(callback, context);
+    if (context == HL_CONTEXT_LATER) {
+        context = Py_None;
+    }
     Py_INCREF(callback);
     Py_XINCREF(context);
     PyObject *shown = shown_callback(callback, context);

@@ -406,7 +406,7 @@ extern PyMethodDef hl_future_methods[];
 extern PyGetSetDef hl_future_getset[];
 
 int hl_future_schedule_callbacks(PyObject *self);
-/* context NULL only where callback is a waiting Task of ours on a loop of ours; None for an empty
+/* context as callbacks.c keeps it: NULL only where callback is a waiting Task of ours on a loop of ours; None for an empty
    context. */
 int hl_future_add_callback(PyObject *self, PyObject *callback, PyObject *context);
 PyObject *hl_future_add_done_callback(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
