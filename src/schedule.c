@@ -435,7 +435,7 @@ make_task_and_name_it(HLLoop *loop, PyObject *coro, PyObject *name, PyObject *co
     PyObject *task = make_task(loop, coro, NULL, context, Py_True);
     bool named = name != NULL && name != Py_None;
     if (task != NULL && (named || PY_VERSION_HEX >= 0x030D0000)) {
-        PyObject *done = PyObject_CallMethod(task, "set_name", "O", named ? name : Py_None);
+        PyObject *done = PyObject_CallMethod(task, "set_name", "(O)", named ? name : Py_None);
         if (done == NULL) {
             Py_CLEAR(task);
         }

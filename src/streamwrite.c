@@ -127,7 +127,7 @@ maybe_resume_protocol(HLStream *self)
 int
 hl_stream_fail_waiter(HLStream *self, PyObject *exc)
 {
-    PyObject *done = PyObject_CallMethod(self->empty_waiter, "set_exception", "O", exc);
+    PyObject *done = PyObject_CallMethod(self->empty_waiter, "set_exception", "(O)", exc);
     Py_XDECREF(done);
     return done != NULL ? 0 : -1;
 }
@@ -165,7 +165,7 @@ all_is_sent(HLStream *self)
 {
     hl_watch_unset(self->watch, HL_WRITE);
     if (self->empty_waiter != NULL) {
-        PyObject *done = PyObject_CallMethod(self->empty_waiter, "set_result", "O", Py_None);
+        PyObject *done = PyObject_CallMethod(self->empty_waiter, "set_result", "(O)", Py_None);
         Py_XDECREF(done);
         if (done == NULL) {
             return -1;
