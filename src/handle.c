@@ -526,9 +526,14 @@ hl_handle_cancel(PyObject *self)
             Py_XDECREF(told);
         }
     }
-    if (rc == 0 && hl_loop_is_debug(h->st, h->loop) > 0) {
+    int debug = rc == 0 ? hl_loop_is_debug(h->st, h->loop) : -1;
+    if (debug > 0) {
         Py_XSETREF(h->repr, PyObject_Repr(self));
-        rc = h->repr != NULL ? 0 : -1;
+        debug = h->repr != NULL ? 1 : -1;
+    }
+    if (debug < 0) { /* asyncio's keeps callback and arguments then */
+        Py_DECREF(self);
+        return -1;
     }
     Py_CLEAR(h->callback);
     hl_handle_clear_args(h);
