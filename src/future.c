@@ -390,8 +390,11 @@ future_set_blocking(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
         return -1;
     }
     int truth = hl_assigned_truth(value);
-    f->blocking = truth > 0;
-    return truth < 0 ? -1 : 0;
+    if (truth < 0) {
+        return -1;
+    }
+    f->blocking = truth;
+    return 0;
 }
 
 static PyObject *

@@ -378,8 +378,11 @@ static int
 task_set_log_destroy_pending(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
 {
     int truth = hl_assigned_truth(value);
-    hl_task(self)->log_destroy_pending = truth > 0;
-    return truth < 0 ? -1 : 0;
+    if (truth < 0) {
+        return -1;
+    }
+    hl_task(self)->log_destroy_pending = truth;
+    return 0;
 }
 
 /* ---- Life ---- */
