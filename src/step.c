@@ -201,11 +201,13 @@ wait_for_ours(PyObject *self, PyObject *fut)
 static PyObject *
 loop_of(HLState *st, PyObject *fut)
 {
-    PyObject *loop = PyObject_CallMethodNoArgs(fut, st->name.get_loop);
-    if (loop == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+    PyObject *get_loop = PyObject_GetAttr(fut, st->name.get_loop);
+    if (get_loop == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
         PyErr_Clear();
-        loop = PyObject_GetAttr(fut, st->name._loop);
+        return PyObject_GetAttr(fut, st->name._loop);
     }
+    PyObject *loop = get_loop != NULL ? PyObject_CallNoArgs(get_loop) : NULL;
+    Py_XDECREF(get_loop);
     return loop;
 }
 

@@ -183,3 +183,20 @@ def test_what_a_handler_raises_for_a_finalizer_does_not_leave_anything(impl, mon
     turns(loop, 1)
     assert unraisable == [LookupError]
     loop.close()
+
+
+def test_an_attribute_error_inside_get_loop_is_not_taken_for_its_absence():
+    class Future(Unwaitable):
+        def __init__(self, loop):
+            self._loop = loop
+
+        def get_loop(self):
+            raise AttributeError("inside")
+
+    async def scenario(loop):
+        task = loop.create_task(wait_for(Future(loop)))
+        await asyncio.sleep(0.01)
+        task._log_destroy_pending = False
+
+    told = same_on_both(lambda impl: told_of(scenario, impl))
+    assert [line[1] for line in told] == ["AttributeError('inside')"]
