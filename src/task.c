@@ -600,8 +600,17 @@ meta_subclasscheck(PyObject *cls, PyObject *subclass)
 static PyObject *
 meta_instancecheck(PyObject *cls, PyObject *instance)
 {
-    PyObject *type = PyObject_GetAttrString(instance, "__class__");
-    PyObject *answer = type != NULL ? meta_subclasscheck(cls, type) : NULL;
+    PyObject *answer = meta_subclasscheck(cls, (PyObject *)Py_TYPE(instance));
+    if (answer != Py_False) {
+        return answer;
+    }
+    PyObject *type = PyObject_GetAttrString(instance, "__class__"); /* of a mock, or a proxy */
+    if (type == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        PyErr_Clear();
+        return answer;
+    }
+    Py_DECREF(answer);
+    answer = type != NULL ? meta_subclasscheck(cls, type) : NULL;
     Py_XDECREF(type);
     return answer;
 }

@@ -386,3 +386,13 @@ def test_what_the_methods_of_asyncio_put_into_one_of_ours_goes_with_it(kind):
         collect()
         assert reference() is None
     loop.close()
+
+
+def test_a_future_that_claims_another_class_is_one_nevertheless(Future, future):
+    class Disguised(Future):
+        __class__ = int
+
+    disguised = Disguised(loop=future.get_loop())
+    assert isinstance(disguised, Future)
+    assert isinstance(disguised, int)
+    disguised.cancel()
