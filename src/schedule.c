@@ -129,6 +129,7 @@ loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t narg
         if (hl_loop_push(loop, handle, NULL, HL_RUN_HANDLE) < 0) {
             Py_CLEAR(handle);
         }
+        hl_loop_wake(loop); /* a turn of another thread, without a run around it */
         return handle;
     }
     Py_INCREF(handle); /* the inbox's */
