@@ -108,7 +108,7 @@ hl_report(HLState *st, PyObject *loop, PyObject *message, PyObject *exc, const c
 int
 hl_loop_is_debug(HLState *st, PyObject *loop)
 {
-    if (hl_is_loop(st, loop)) {
+    if (hl_is_loop(st, loop) && !(((HLLoop *)loop)->patched & HL_PATCHED_GET_DEBUG)) {
         return ((HLLoop *)loop)->debug;
     }
     PyObject *debug = PyObject_CallMethodNoArgs(loop, st->name.get_debug);

@@ -62,7 +62,7 @@ hl_future_new(HLLoop *loop)
     f->st = st;
     f->native_loop = true;
     f->loop = Py_NewRef((PyObject *)loop);
-    if (loop->debug && hl_capture_stack(st, f->loop, &f->source_traceback) < 0) {
+    if (hl_loop_may_debug(loop) && hl_capture_stack(st, f->loop, &f->source_traceback) < 0) {
         Py_CLEAR(self);
     }
     return self;

@@ -121,7 +121,7 @@ handle_finish(HLLoop *loop, PyObject *self, PyObject *callback, PyObject *const 
               Py_ssize_t nargs, PyObject *context)
 {
     if (hl_handle_fill(loop->st, self, (PyObject *)loop, callback, args, nargs, context,
-                       loop->debug)
+                       hl_loop_may_debug(loop))
         < 0) {
         Py_DECREF(self);
         return NULL;

@@ -119,6 +119,7 @@ typedef struct {
 #define HL_PATCHED_TIME 1
 #define HL_PATCHED_CALL_SOON 2
 #define HL_PATCHED_CALL_AT 4
+#define HL_PATCHED_GET_DEBUG 8
 
 struct HLLoop {
     PyObject_HEAD
@@ -458,6 +459,14 @@ int hl_introspect_setup(PyObject *module, HLState *st);
 /* ---- From loop.c, schedule.c and run.c ---- */
 
 int hl_loop_setup(PyObject *module, HLState *st);
+/* See which methods somebody has put their own in place of. */
+int hl_loop_find_patches(HLLoop *loop);
+/* May get_debug() be true? */
+static inline bool
+hl_loop_may_debug(const HLLoop *loop)
+{
+    return loop->debug || (loop->patched & HL_PATCHED_GET_DEBUG);
+}
 int hl_type_add_methods(PyTypeObject *type, PyMethodDef *methods);
 /* call_soon(callback, *args, context=context), of at most two arguments; context may be NULL. */
 int hl_loop_schedule(HLLoop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs,

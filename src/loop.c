@@ -49,6 +49,7 @@ static const struct {
     {"time", HL_PATCHED_TIME},
     {"call_soon", HL_PATCHED_CALL_SOON},
     {"call_at", HL_PATCHED_CALL_AT},
+    {"get_debug", HL_PATCHED_GET_DEBUG},
 };
 
 /* Are both descriptors of one function in C, if of several types? */
@@ -60,8 +61,8 @@ is_same_method(PyObject *a, PyObject *b)
            && ((PyMethodDescrObject *)a)->d_method == ((PyMethodDescrObject *)b)->d_method;
 }
 
-static int
-find_patches(HLLoop *loop)
+int
+hl_loop_find_patches(HLLoop *loop)
 {
     int patched = loop->assigned;
     for (size_t i = 0; i < Py_ARRAY_LENGTH(patchable); i++) {
@@ -98,7 +99,7 @@ loop_tp_setattro(PyObject *self, PyObject *name, PyObject *value)
             matters = true;
         }
     }
-    return matters ? find_patches(loop) : 0;
+    return matters ? hl_loop_find_patches(loop) : 0;
 }
 
 /* ---- Methods ---- */
@@ -324,7 +325,7 @@ loop_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(k
     if (uv_mutex_init(&loop->threadsafe_lock) < 0) {
         abort(); /* as libuv itself does in such a case */
     }
-    if (find_patches(loop) < 0) {
+    if (hl_loop_find_patches(loop) < 0) {
         Py_DECREF(loop);
         return NULL;
     }

@@ -395,7 +395,8 @@ static int
 begin_running(HLLoop *loop)
 {
     loop->thread_id = PyThread_get_thread_ident();
-    if (hl_poll_open(loop) < 0 || track_coroutine_origins(loop, loop->debug) < 0) {
+    if (hl_poll_open(loop) < 0 || hl_loop_find_patches(loop) < 0
+        || track_coroutine_origins(loop, loop->debug) < 0) {
         loop->thread_id = 0;
         return -1;
     }
