@@ -82,9 +82,9 @@ typedef struct {
     HLState *st;      /* borrowed: lives as long as our types */
     HLInboxLink link; /* in the pool's queue, then in the loop's inbox; either owns the call */
     PyObject *future; /* owned; NULL where nobody is told how the call ended */
-    HLLoop *loop;     /* owned: the future's when the call was made, to which it returns; or NULL */
-    PyObject *func;   /* owned, until it was called */
-    PyObject *args;   /* owned: a tuple, or NULL for none */
+    HLLoop *loop;   /* owned: the future's when the call was made, to which it returns; or NULL */
+    PyObject *func; /* owned, until it was called */
+    PyObject *args; /* owned: a tuple, or NULL for none */
     PyObject *result; /* owned: what func returned or raised, or NULL if it was not called */
     bool raised;
 } HLCall;
