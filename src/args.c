@@ -89,6 +89,10 @@ hl_parse_init(const HLParameters *parameters, PyObject *args, PyObject *kwargs, 
     PyObject *name, *value;
     Py_ssize_t position = 0;
     while (kwargs != NULL && PyDict_Next(kwargs, &position, &name, &value)) {
+        if (!PyUnicode_Check(name)) {
+            PyErr_SetString(PyExc_TypeError, "keywords must be strings");
+            return -1;
+        }
         if (store_keyword(parameters, name, value, values) < 0) {
             return -1;
         }

@@ -170,7 +170,9 @@ hl_raise_thrown(PyObject *const *args, Py_ssize_t nargs)
 static PyObject *
 iterator_throw(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
 {
-    Py_CLEAR(((AwaitIterator *)self)->future);
+    if (nargs > 0 && (PyExceptionClass_Check(args[0]) || PyExceptionInstance_Check(args[0]))) {
+        Py_CLEAR(((AwaitIterator *)self)->future);
+    }
     hl_raise_thrown(args, nargs);
     return NULL;
 }

@@ -2,8 +2,8 @@
 
    States: queued (func set), being called, called (result set, or an exception: raised), given up
    (result NULL).  Owners: the pool's queue, then the worker that calls, then the loop's inbox and
-   ready queue; nobody else ever sees a call, so it has one owner at any time.  It owns the future,
-   which owns the loop: a loop lives at least as long as the calls made for it.
+   ready queue; nobody else ever sees a call, so it has one owner at any time.  It owns the loop to
+   which it returns: that lives at least as long as the calls made for it.
 
    Threads: everything needs the GIL but hl_call_send().  Between hl_call_begin_delivery() and its
    end the loop counts its sender and does not close. */
@@ -40,6 +40,7 @@ hl_call_new(HLState *st, PyObject *future, PyObject *func, PyObject *const *args
     call->st = st;
     call->link.next = 0;
     call->future = Py_XNewRef(future);
+    call->loop = future != NULL ? (HLLoop *)Py_NewRef(hl_future(future)->loop) : NULL;
     call->func = Py_NewRef(func);
     call->args = arguments;
     call->result = NULL;
@@ -69,7 +70,7 @@ hl_call_run(HLCall *call)
 HLLoop *
 hl_call_begin_delivery(HLCall *call)
 {
-    HLLoop *loop = call->future != NULL ? (HLLoop *)hl_future(call->future)->loop : NULL;
+    HLLoop *loop = call->loop;
     if (loop == NULL || loop->closed) {
         Py_DECREF(call);
         return NULL;
@@ -114,6 +115,10 @@ hl_call_finish(HLLoop *Py_UNUSED(loop), PyObject *self)
     if (hl_future(future)->state == HL_CANCELLED) {
         return 0;
     }
+    if (hl_future(future)->state != HL_PENDING) {
+        PyErr_SetNone(PyExc_AssertionError); /* as asyncio has it */
+        return -1;
+    }
     if (call->result == NULL) {
         return hl_future_cancel(future, NULL) < 0 ? -1 : 0;
     }
@@ -134,6 +139,7 @@ call_tp_traverse(PyObject *self, visitproc visit, void *arg)
     HLCall *call = (HLCall *)self;
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(call->future);
+    Py_VISIT(call->loop);
     Py_VISIT(call->func);
     Py_VISIT(call->args);
     Py_VISIT(call->result);
@@ -148,6 +154,7 @@ call_tp_clear(PyObject *self)
     Py_CLEAR(call->args);
     Py_CLEAR(call->func);
     Py_CLEAR(call->future);
+    Py_CLEAR(call->loop);
     return 0;
 }
 

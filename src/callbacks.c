@@ -7,6 +7,10 @@
 
 #include "hotloop.h"
 
+/* In the place of a callback's context: what is current when it is scheduled, since context=None was
+   given. */
+#define HL_CONTEXT_LATER Py_False
+
 /* Does this slot hold a task to be woken, rather than a callable? */
 static inline bool
 is_waiting_task(PyObject *callback, PyObject *context)
@@ -29,7 +33,13 @@ static int
 call_soon_by_name(PyObject *self, PyObject *callback, PyObject *context)
 {
     HLFuture *f = hl_future(self);
-    PyObject *own = context == Py_None ? PyContext_New() : Py_NewRef(context);
+    if (hl_future_ensure_alive(f)
+        < 0) { /* __init__() failed in an earlier callback's call_soon() */
+        return -1;
+    }
+    PyObject *own = context == Py_None            ? PyContext_New()
+                    : context == HL_CONTEXT_LATER ? Py_NewRef(Py_None)
+                                                  : Py_NewRef(context);
     PyObject *args[4] = {f->loop, callback, self, own};
     PyObject *handle = own == NULL ? NULL
                                    : PyObject_VectorcallMethod(f->st->name.call_soon, args, 3,
@@ -69,6 +79,9 @@ future_call_soon(PyObject *self, PyObject *callback, PyObject *context)
     if (context == Py_None) {
         return hl_loop_push(loop, callback, self, HL_RUN_CALLBACK);
     }
+    if (context == HL_CONTEXT_LATER) {
+        return hl_loop_schedule(loop, callback, &self, 1, NULL);
+    }
     PyObject *handle = hl_handle_new(loop, callback, &self, 1, context);
     if (handle == NULL) {
         return -1;
@@ -101,6 +114,22 @@ hl_future_schedule_callbacks(PyObject *self)
     return rc;
 }
 
+/* Item is what stands for callback and context; list is new, if there was none yet.  They are made
+   by now, and a finalizer may have seen to it that the future is done, or has a list. */
+static int
+append_callback(PyObject *self, PyObject *list, PyObject *item, PyObject *callback,
+                PyObject *context)
+{
+    HLFuture *f = hl_future(self);
+    if (f->state != HL_PENDING) {
+        return future_call_soon(self, callback, context);
+    }
+    if (f->callbacks == NULL) {
+        f->callbacks = Py_NewRef(list);
+    }
+    return PyList_Append(f->callbacks, item);
+}
+
 int
 hl_future_add_callback(PyObject *self, PyObject *callback, PyObject *context)
 {
@@ -113,14 +142,13 @@ hl_future_add_callback(PyObject *self, PyObject *callback, PyObject *context)
         f->context0 = Py_XNewRef(context);
         return 0;
     }
-    if (f->callbacks == NULL) {
-        f->callbacks = PyList_New(0);
-        if (f->callbacks == NULL) {
-            return -1;
-        }
-    }
     PyObject *item = context != NULL ? PyTuple_Pack(2, callback, context) : Py_NewRef(callback);
-    int rc = item != NULL ? PyList_Append(f->callbacks, item) : -1;
+    PyObject *list = f->callbacks == NULL ? PyList_New(0) : Py_NewRef(f->callbacks);
+    int rc = item != NULL && list != NULL ? 0 : -1;
+    if (rc == 0) {
+        rc = append_callback(self, list, item, callback, context);
+    }
+    Py_XDECREF(list);
     Py_XDECREF(item);
     return rc;
 }
@@ -136,9 +164,15 @@ hl_future_add_done_callback(PyObject *self, PyObject *const *args, Py_ssize_t na
                             "add_done_callback() takes exactly 1 positional argument (%zd given)",
                             nargs);
     }
-    if (hl_future_ensure_alive(f) < 0
-        || hl_parse_context(f->st, "add_done_callback", args, nargs, kwnames, &context) < 0) {
+    if (f->loop == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "uninitialized Future object"); /* asyncio's words */
         return NULL;
+    }
+    if (hl_parse_context(f->st, "add_done_callback", args, nargs, kwnames, &context) < 0) {
+        return NULL;
+    }
+    if (context == NULL && kwnames != NULL && PyTuple_GET_SIZE(kwnames) > 0) {
+        context = HL_CONTEXT_LATER;
     }
     if (context != NULL) {
         Py_INCREF(context);
@@ -243,27 +277,53 @@ hl_future_remove_done_callback(PyObject *self, PyObject *callback)
     return others < 0 ? NULL : PyLong_FromSsize_t(first + others);
 }
 
-/* Give the callbacks that have none a context of their own, now that somebody looks. */
+static int
+make_context0(HLFuture *f)
+{
+    PyObject *context = PyContext_New();
+    if (context == NULL) {
+        return -1;
+    }
+    if (f->context0 == Py_None) {
+        f->context0 = Py_NewRef(context);
+        Py_DECREF(Py_None);
+    }
+    Py_DECREF(context);
+    return 0;
+}
+
+/* Steals callbacks and callback, which keeps them while this works. */
+static int
+make_context(PyObject *callbacks, Py_ssize_t i, PyObject *callback)
+{
+    PyObject *item = PyList_GET_ITEM(callbacks, i);
+    PyObject *context = PyContext_New();
+    PyObject *pair = context != NULL ? PyTuple_Pack(2, callback, context) : NULL;
+    int rc = pair != NULL ? 0 : -1;
+    if (rc == 0 && i < PyList_GET_SIZE(callbacks) && PyList_GET_ITEM(callbacks, i) == item) {
+        rc = PyList_SetItem(callbacks, i, Py_NewRef(pair));
+    }
+    Py_XDECREF(context);
+    Py_XDECREF(pair);
+    Py_DECREF(callback);
+    Py_DECREF(callbacks);
+    return rc;
+}
+
+/* Give the callbacks that have none a context of their own, now that somebody looks.  Finalizers
+   that run meanwhile may take them away. */
 static int
 make_contexts(HLFuture *f)
 {
-    if (f->context0 == Py_None) {
-        PyObject *context = PyContext_New();
-        if (context == NULL) {
-            return -1;
-        }
-        Py_SETREF(f->context0, context);
+    if (f->context0 == Py_None && make_context0(f) < 0) {
+        return -1;
     }
     for (Py_ssize_t i = 0; f->callbacks != NULL && i < PyList_GET_SIZE(f->callbacks); i++) {
         PyObject *callback, *context;
         get_slot(f->callbacks, i, &callback, &context);
-        if (context == Py_None) {
-            context = PyContext_New();
-            PyObject *pair = context != NULL ? PyTuple_Pack(2, callback, context) : NULL;
-            Py_XDECREF(context);
-            if (pair == NULL || PyList_SetItem(f->callbacks, i, pair) < 0) {
-                return -1;
-            }
+        if (context == Py_None
+            && make_context(Py_NewRef(f->callbacks), i, Py_NewRef(callback)) < 0) {
+            return -1;
         }
     }
     return 0;
@@ -272,14 +332,22 @@ make_contexts(HLFuture *f)
 static int
 append_shown(PyObject *list, PyObject *callback, PyObject *context)
 {
+    bool is_task = is_waiting_task(callback, context);
+    if (context == HL_CONTEXT_LATER) {
+        context = Py_None;
+    }
+    Py_INCREF(callback);
+    Py_XINCREF(context);
     PyObject *shown = shown_callback(callback, context);
-    if (is_waiting_task(callback, context)) {
-        context = hl_task_context(callback);
+    if (is_task) {
+        context = Py_XNewRef(hl_task_context(callback));
     }
     PyObject *pair = shown != NULL && context != NULL ? PyTuple_Pack(2, shown, context) : NULL;
     int rc = pair != NULL ? PyList_Append(list, pair) : -1;
     Py_XDECREF(pair);
     Py_XDECREF(shown);
+    Py_XDECREF(context);
+    Py_DECREF(callback);
     return rc;
 }
 

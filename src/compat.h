@@ -190,4 +190,15 @@ hl_fetch_stop_value(PyObject **value)
     return 0;
 }
 
+/* signal.set_wakeup_fd(fd), at no cost; it was not exported before. */
+static inline int
+hl_replace_wakeup_fd(int fd)
+{
+#if PY_VERSION_HEX >= 0x030E0000
+    return PySignal_SetWakeupFd(fd);
+#else
+    return fd;
+#endif
+}
+
 #endif

@@ -101,20 +101,14 @@ hl_report(HLState *st, PyObject *loop, PyObject *message, PyObject *exc, const c
         result = PyObject_CallMethodOneArg(loop, st->name.call_exception_handler, context);
     }
     Py_XDECREF(context);
-    if (result == NULL && hl_is_fatal()) {
-        return -1;
-    }
-    if (result == NULL) {
-        PyErr_WriteUnraisable(loop);
-    }
     Py_XDECREF(result);
-    return 0;
+    return result != NULL ? 0 : -1;
 }
 
 int
 hl_loop_is_debug(HLState *st, PyObject *loop)
 {
-    if (hl_is_loop(st, loop)) {
+    if (hl_is_loop(st, loop) && !(((HLLoop *)loop)->patched & HL_PATCHED_GET_DEBUG)) {
         return ((HLLoop *)loop)->debug;
     }
     PyObject *debug = PyObject_CallMethodNoArgs(loop, st->name.get_debug);

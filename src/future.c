@@ -4,7 +4,8 @@
    awaited_by, which asyncio's own functions and outside debuggers use; every method and
    attribute of the base is overridden here, and Task shares the tables.
 
-   States: not initialised (loop NULL), pending, then cancelled or finished for ever.
+   States: not initialised (loop NULL, whatever state says), pending, then cancelled or finished,
+   until __init__() is called again.
    Owners: whoever refers to it; a pending future is kept alive by nobody else.  Done-callbacks
    are kept in callbacks.c, awaiting in awaiting.c.  Threads: everything needs the GIL.
 
@@ -61,7 +62,7 @@ hl_future_new(HLLoop *loop)
     f->st = st;
     f->native_loop = true;
     f->loop = Py_NewRef((PyObject *)loop);
-    if (loop->debug && hl_capture_stack(st, f->loop, &f->source_traceback) < 0) {
+    if (hl_loop_may_debug(loop) && hl_capture_stack(st, f->loop, &f->source_traceback) < 0) {
         Py_CLEAR(self);
     }
     return self;
@@ -88,7 +89,7 @@ hl_future_init(PyObject *self, PyObject *loop)
         return -1;
     }
     f->native_loop = hl_is_loop(st, owned);
-    f->loop = owned;
+    Py_XSETREF(f->loop, owned); /* a destructor may have initialised it, too */
     return hl_capture_stack(st, owned, &f->source_traceback);
 }
 
@@ -223,7 +224,7 @@ hl_future_outcome(PyObject *self, PyObject **exc)
 {
     HLFuture *f = hl_future(self);
     *exc = NULL;
-    if (f->state == HL_PENDING) {
+    if (f->loop == NULL || f->state == HL_PENDING) {
         PyErr_SetString(f->st->InvalidStateError,
                         f->loop != NULL ? "Result is not set." : not_initialized);
         return -1;
@@ -238,8 +239,8 @@ hl_future_outcome(PyObject *self, PyObject **exc)
     }
     PyObject *tb = f->exception_tb;
     f->exception_tb = NULL;
-    int rc = PyException_SetTraceback(f->exception, tb != NULL ? tb : Py_None);
-    *exc = Py_NewRef(f->exception);
+    *exc = Py_NewRef(f->exception); /* before the traceback that it had goes, and runs anything */
+    int rc = PyException_SetTraceback(*exc, tb != NULL ? tb : Py_None);
     Py_XDECREF(tb);
     return rc;
 }
@@ -289,10 +290,10 @@ static PyObject *
 future_exception(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     HLFuture *f = hl_future(self);
-    if (f->state == HL_CANCELLED) {
+    if (f->loop != NULL && f->state == HL_CANCELLED) {
         return hl_future_get_result(self);
     }
-    if (f->state == HL_PENDING) {
+    if (f->loop == NULL || f->state == HL_PENDING) {
         PyErr_SetString(f->st->InvalidStateError,
                         f->loop != NULL ? "Exception is not set." : not_initialized);
         return NULL;
@@ -319,13 +320,15 @@ future_cancel(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject 
 static PyObject *
 future_cancelled(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return PyBool_FromLong(hl_future(self)->state == HL_CANCELLED);
+    HLFuture *f = hl_future(self);
+    return PyBool_FromLong(f->loop != NULL && f->state == HL_CANCELLED);
 }
 
 static PyObject *
 future_done(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return PyBool_FromLong(hl_future(self)->state != HL_PENDING);
+    HLFuture *f = hl_future(self);
+    return PyBool_FromLong(f->loop != NULL && f->state != HL_PENDING);
 }
 
 static PyObject *
@@ -387,8 +390,11 @@ future_set_blocking(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
         return -1;
     }
     int truth = hl_assigned_truth(value);
-    f->blocking = truth > 0;
-    return truth < 0 ? -1 : 0;
+    if (truth < 0) {
+        return -1;
+    }
+    f->blocking = truth;
+    return 0;
 }
 
 static PyObject *
@@ -454,6 +460,9 @@ void
 hl_future_clear_payload(PyObject *self)
 {
     HLFuture *f = hl_future(self);
+    /* First: a future that is initialised again is not alive while what it held is destroyed. */
+    Py_CLEAR(f->loop);
+    f->native_loop = false;
     Py_CLEAR(f->callback0);
     Py_CLEAR(f->context0);
     Py_CLEAR(f->callbacks);
@@ -463,7 +472,6 @@ hl_future_clear_payload(PyObject *self)
     Py_CLEAR(f->cancel_message);
     Py_CLEAR(f->cancelled_exc);
     Py_CLEAR(f->source_traceback);
-    Py_CLEAR(f->loop);
 }
 
 static int
@@ -512,11 +520,13 @@ hl_future_finalize(PyObject *self)
 #if PY_VERSION_HEX >= 0x030D0000
 /* From 3.13 on, to clear the attributes of an object, even if it has none, spoils it: the
    interpreter then finds no method of it by its inline caches.  So nothing but what introspect.c
-   puts into the stock fields is cleared, and what has attributes is not kept. */
+   puts into the stock fields is cleared, and what has attributes is not kept, nor what somebody
+   has called asyncio.Future.__init__() with. */
 static bool
 clear_stock_fields(PyObject *self)
 {
-    if (hl_has_attributes(self)) {
+    Py_ssize_t loop = hl_future(self)->st->layout.loop;
+    if (hl_has_attributes(self) || (loop > 0 && *(PyObject **)((char *)self + loop) != NULL)) {
         return false;
     }
     if (hl_future(self)->is_task) {

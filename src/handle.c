@@ -83,7 +83,13 @@ hl_handle_context(HLHandle *h)
         }
     }
     if (h->context == NULL) {
-        h->context = PyContext_New();
+        PyObject *context = PyContext_New();
+        if (h->context == NULL) {
+            h->context = context;
+        }
+        else {
+            Py_XDECREF(context); /* a finalizer has asked for it, too */
+        }
     }
     return h->context;
 }
@@ -115,7 +121,7 @@ handle_finish(HLLoop *loop, PyObject *self, PyObject *callback, PyObject *const 
               Py_ssize_t nargs, PyObject *context)
 {
     if (hl_handle_fill(loop->st, self, (PyObject *)loop, callback, args, nargs, context,
-                       loop->debug)
+                       hl_loop_may_debug(loop))
         < 0) {
         Py_DECREF(self);
         return NULL;
@@ -153,6 +159,9 @@ hl_timer_handle_new(HLLoop *loop, PyObject *when, PyObject *callback, PyObject *
 static PyObject *
 handle_call(HLHandle *h)
 {
+    if (h->callback == NULL) {
+        return Py_NewRef(Py_None); /* cancelled by what entering its context has run */
+    }
     if (h->args_tuple != NULL) {
         PyObject *callback = Py_NewRef(h->callback);
         PyObject *args = Py_NewRef(h->args_tuple);
@@ -184,6 +193,10 @@ hl_handle_args(HLHandle *h)
         return Py_NewRef(h->args_tuple);
     }
     PyObject *args = PyTuple_New(h->nargs);
+    if (args != NULL && PyTuple_GET_SIZE(args) != h->nargs) {
+        Py_DECREF(args); /* a finalizer has cancelled the handle meanwhile */
+        return hl_handle_args(h);
+    }
     for (int i = 0; args != NULL && i < h->nargs; i++) {
         PyTuple_SET_ITEM(args, i, Py_NewRef(h->inline_args[i]));
     }
@@ -196,9 +209,9 @@ handle_failure_message(HLHandle *h)
 {
     HLState *st = h->st;
     PyObject *message = NULL, *kwargs = NULL, *source = NULL;
+    PyObject *callback = Py_NewRef(h->callback != NULL ? h->callback : Py_None);
     PyObject *shown_args = hl_handle_args(h);
-    PyObject *args = PyTuple_Pack(2, h->callback != NULL ? h->callback : Py_None,
-                                  shown_args != NULL ? shown_args : Py_None);
+    PyObject *args = PyTuple_Pack(2, callback, shown_args != NULL ? shown_args : Py_None);
     if (args == NULL) {
         goto done;
     }
@@ -215,6 +228,7 @@ handle_failure_message(HLHandle *h)
         message = PyUnicode_FromFormat("Exception in callback %U", source);
     }
 done:
+    Py_DECREF(callback);
     Py_XDECREF(shown_args);
     Py_XDECREF(args);
     Py_XDECREF(kwargs);
@@ -243,14 +257,62 @@ hl_handle_report_failure(PyObject *self)
     return rc;
 }
 
+/* The exception that is set came out of callback(*args), which has no handle: report it with one. */
+static int
+report_without_handle(HLLoop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs)
+{
+    PyObject *raised = hl_take_exception();
+    PyObject *handle = hl_handle_new(loop, callback, args, nargs, NULL);
+    if (handle == NULL) {
+        Py_DECREF(raised);
+        return -1;
+    }
+    hl_give_exception(raised);
+    int rc = hl_handle_report_failure(handle);
+    hl_handle_release(handle);
+    return rc;
+}
+
+int
+hl_handle_report_method(HLLoop *loop, PyObject *object, const char *method)
+{
+    PyObject *raised = hl_take_exception();
+    PyObject *callback = PyObject_GetAttrString(object, method);
+    if (callback == NULL) {
+        PyErr_Clear();
+        callback = Py_NewRef(object);
+    }
+    hl_give_exception(raised);
+    int rc = report_without_handle(loop, callback, NULL, 0);
+    Py_DECREF(callback);
+    return rc;
+}
+
+int
+hl_task_report_failure(HLLoop *loop, PyObject *task, PyObject *woken_by)
+{
+    PyObject *raised = hl_take_exception();
+    bool wakes = woken_by != NULL && !PyExceptionInstance_Check(woken_by);
+    PyObject *callback = wakes ? hl_task_wakeup_callable(task) : hl_task_step_callable(task);
+    if (callback == NULL) {
+        Py_XDECREF(raised);
+        return -1;
+    }
+    hl_give_exception(raised);
+    int rc = report_without_handle(loop, callback, &woken_by, wakes);
+    Py_DECREF(callback);
+    return rc;
+}
+
 /* context.run(callback, *args), for anything but a contextvars.Context that has a run(). */
 static PyObject *
 handle_call_through(HLHandle *h, PyObject *context)
 {
     PyObject *result = NULL;
-    PyObject *run = PyObject_GetAttr(context, h->st->name.run);
+    PyObject *function = Py_NewRef(h->callback);
     PyObject *args = hl_handle_args(h);
-    PyObject *callback = PyTuple_Pack(1, h->callback);
+    PyObject *run = PyObject_GetAttr(context, h->st->name.run);
+    PyObject *callback = PyTuple_Pack(1, function);
     PyObject *all = args != NULL && callback != NULL ? PySequence_Concat(callback, args) : NULL;
     if (run != NULL && all != NULL) {
         result = PyObject_Call(run, all, NULL);
@@ -259,6 +321,7 @@ handle_call_through(HLHandle *h, PyObject *context)
     Py_XDECREF(callback);
     Py_XDECREF(args);
     Py_XDECREF(run);
+    Py_DECREF(function);
     return result;
 }
 
@@ -271,7 +334,10 @@ handle_call_in_context(HLHandle *h)
     if (context == NULL) {
         return NULL;
     }
-    if (!PyContext_CheckExact(context)) {
+    if (h->callback == NULL) {
+        result = Py_NewRef(Py_None); /* cancelled by a finalizer */
+    }
+    else if (!PyContext_CheckExact(context)) {
         result = handle_call_through(h, context);
     }
     else if (PyContext_Enter(context) == 0) {
@@ -460,9 +526,14 @@ hl_handle_cancel(PyObject *self)
             Py_XDECREF(told);
         }
     }
-    if (rc == 0 && hl_loop_is_debug(h->st, h->loop) > 0) {
+    int debug = rc == 0 ? hl_loop_is_debug(h->st, h->loop) : -1;
+    if (debug > 0) {
         Py_XSETREF(h->repr, PyObject_Repr(self));
-        rc = h->repr != NULL ? 0 : -1;
+        debug = h->repr != NULL ? 1 : -1;
+    }
+    if (debug < 0) { /* asyncio's keeps callback and arguments then */
+        Py_DECREF(self);
+        return -1;
     }
     Py_CLEAR(h->callback);
     hl_handle_clear_args(h);

@@ -82,8 +82,9 @@ typedef struct {
     HLState *st;      /* borrowed: lives as long as our types */
     HLInboxLink link; /* in the pool's queue, then in the loop's inbox; either owns the call */
     PyObject *future; /* owned; NULL where nobody is told how the call ended */
-    PyObject *func;   /* owned, until it was called */
-    PyObject *args;   /* owned: a tuple, or NULL for none */
+    HLLoop *loop;   /* owned: the future's when the call was made, to which it returns; or NULL */
+    PyObject *func; /* owned, until it was called */
+    PyObject *args; /* owned: a tuple, or NULL for none */
     PyObject *result; /* owned: what func returned or raised, or NULL if it was not called */
     bool raised;
 } HLCall;
@@ -118,6 +119,7 @@ typedef struct {
 #define HL_PATCHED_TIME 1
 #define HL_PATCHED_CALL_SOON 2
 #define HL_PATCHED_CALL_AT 4
+#define HL_PATCHED_GET_DEBUG 8
 
 struct HLLoop {
     PyObject_HEAD
@@ -125,7 +127,7 @@ struct HLLoop {
     HLReady ready;
     HLTimerHeap timers;
     HLInbox inbox;
-    PyObject *current_task; /* borrowed from the entry being run; NULL between tasks */
+    PyObject *current_task; /* owned: as asyncio has it from us; NULL between tasks */
     PyObject *task_factory; /* owned, or NULL */
     HLContexts contexts;
     PyObject *blank_task;         /* borrowed: the task that steps in a context not its own, */
@@ -290,8 +292,7 @@ PyObject *hl_set_uv_error(int code);
    text need not be decoded again.  Always NULL. */
 PyObject *hl_set_errno(HLState *st);
 /* Call loop.call_exception_handler with {message, exception, key: value, source_traceback}; exc
-   and source_traceback may be NULL, and key with value.  -1 only if the handler raised
-   SystemExit or KeyboardInterrupt. */
+   and source_traceback may be NULL, and key with value.  -1 with what that raised. */
 int hl_report(HLState *st, PyObject *loop, PyObject *message, PyObject *exc, const char *key,
               PyObject *value, PyObject *source_traceback);
 /* In an attribute's setter: AttributeError if it is to be deleted. */
@@ -319,6 +320,10 @@ int hl_handle_run(PyObject *self, HLLoop *loop);
 int hl_handle_run_done(HLLoop *loop, PyObject *callback, PyObject *future);
 /* The callback raised what is set: tell the exception handler.  -1 if it was a fatal exception. */
 int hl_handle_report_failure(PyObject *self);
+/* The same, with the handle that asyncio would have made: for object.method, or object if it has none;
+   for a step of a task, which woken_by led to, if that is a future (else NULL or an exception). */
+int hl_handle_report_method(HLLoop *loop, PyObject *object, const char *method);
+int hl_task_report_failure(HLLoop *loop, PyObject *task, PyObject *woken_by);
 /* The handle that asyncio would have made for that; context NULL means an empty one. */
 PyObject *hl_handle_new_done(HLLoop *loop, PyObject *callback, PyObject *future,
                              PyObject *context);
@@ -406,8 +411,8 @@ extern PyMethodDef hl_future_methods[];
 extern PyGetSetDef hl_future_getset[];
 
 int hl_future_schedule_callbacks(PyObject *self);
-/* context NULL only where callback is a waiting Task of ours on a loop of ours; None for an empty
-   context. */
+/* context as callbacks.c keeps it: NULL only where callback is a waiting Task of ours on a loop of
+   ours; None for an empty context. */
 int hl_future_add_callback(PyObject *self, PyObject *callback, PyObject *context);
 PyObject *hl_future_add_done_callback(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                                       PyObject *kwnames);
@@ -434,7 +439,8 @@ PyObject *hl_task_context(PyObject *self);
 int hl_task_step(PyObject *self, PyObject *exc, bool enter_context);
 /* The step that follows upon the end of fut, which the task waited for. */
 int hl_task_wake(PyObject *self, PyObject *fut, bool enter_context);
-/* The bound callable behind a wake-up, for loops that are not ours. */
+/* The bound callables behind a step and a wake-up, for loops that are not ours. */
+PyObject *hl_task_step_callable(PyObject *self);
 PyObject *hl_task_wakeup_callable(PyObject *self);
 /* Queue the first step, or the next one. */
 int hl_task_schedule_step(PyObject *self, PyObject *exc);
@@ -457,6 +463,14 @@ int hl_introspect_setup(PyObject *module, HLState *st);
 /* ---- From loop.c, schedule.c and run.c ---- */
 
 int hl_loop_setup(PyObject *module, HLState *st);
+/* See which methods somebody has put their own in place of. */
+int hl_loop_find_patches(HLLoop *loop);
+/* May get_debug() be true? */
+static inline bool
+hl_loop_may_debug(const HLLoop *loop)
+{
+    return loop->debug || (loop->patched & HL_PATCHED_GET_DEBUG);
+}
 int hl_type_add_methods(PyTypeObject *type, PyMethodDef *methods);
 /* call_soon(callback, *args, context=context), of at most two arguments; context may be NULL. */
 int hl_loop_schedule(HLLoop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
@@ -538,6 +552,8 @@ void hl_loop_attach(HLLoop *loop);
 void hl_loop_wake(HLLoop *loop);
 int hl_wakeup_begin(HLLoop *loop);
 void hl_wakeup_end(HLLoop *loop);
+/* Before a sleep of a loop that owns the wake-up descriptor: a program may have set its own. */
+void hl_wakeup_renew(HLLoop *loop);
 int hl_wakeup_fileno(HLLoop *loop);
 int hl_wakeup_deliver(HLLoop *loop);
 void hl_wakeup_close(HLLoop *loop);
@@ -593,58 +609,9 @@ extern PyMethodDef hl_child_methods[];
 
 int hl_pipe_setup(PyObject *module, HLState *st);
 
-/* ---- From watch.c, watchpoll.c and readers.c ---- */
+/* ---- From watch.c and readers.c: watch.h ---- */
 
-typedef enum { HL_READ, HL_WRITE } HLSide;
-
-/* Queue object whenever fd is ready on that side, from now until it is stopped; on_ready is then
-   called with it (NULL: it is a Handle).  *previous: the reference to what waited there before,
-   or NULL.  The descriptor is registered anew. */
-int hl_watch_start(HLLoop *loop, int fd, HLSide side, PyObject *object, HLOnReady on_ready,
-                   PyObject **previous);
-/* The same as hl_watch_start() for a socket object: registered anew only if another socket, or
-   nobody, armed the descriptor.  socket_ref: the socket's weak reference without callback, of
-   which there is but one.  The caller has just seen that fd is a socket. */
-int hl_watch_start_socket(HLLoop *loop, int fd, HLSide side, PyObject *object, HLOnReady on_ready,
-                          PyObject *socket_ref, PyObject **previous);
-/* Stop; the caller gets the watch's reference to what waited there, or NULL. */
-PyObject *hl_watch_stop(HLLoop *loop, int fd, HLSide side);
-/* The same, but the watch may rest for a while, see watch.c. */
-PyObject *hl_watch_leave(HLLoop *loop, int fd, HLSide side);
-/* What waits there.  Borrowed, or NULL. */
-PyObject *hl_watch_waiting(HLLoop *loop, int fd, HLSide side);
-/* Keep the file that fd is of while it is watched, as selectors do; and find the descriptor of one
-   that was closed since, or -1. */
-void hl_watch_keep_file(HLLoop *loop, int fd, PyObject *file);
-int hl_watch_of_file(HLLoop *loop, PyObject *file);
-
-/* A transport (borrowed) owns fd from now on: whatever was known of fd is forgotten, and *watch
-   is its own watch until the transport releases it before it closes fd.  *watch becomes NULL
-   when the loop closes or another transport claims fd; with NULL, the calls do nothing.
-   known_socket: fd is sure to be a socket's. */
-int hl_watch_claim(HLLoop *loop, int fd, bool known_socket, PyObject *transport, HLWatch **watch);
-void hl_watch_release(HLWatch *watch);
-/* Queue object whenever the descriptor is ready on that side, until it is unset. */
-void hl_watch_set(HLWatch *watch, HLSide side, PyObject *object, HLOnReady on_ready);
-/* The descriptor stays registered until it is ready with nobody waiting, so that reading can be
-   paused and resumed at no cost. */
-void hl_watch_unset(HLWatch *watch, HLSide side);
-/* Both sides, and the descriptor is registered no more: its file may outlive it elsewhere. */
-void hl_watch_unset_both(HLWatch *watch);
-bool hl_watch_is_set(HLWatch *watch, HLSide side);
-/* The transport that owns fd.  Borrowed, or NULL. */
-PyObject *hl_watch_transport(HLLoop *loop, int fd);
-
-/* Forget whatever was watched by that number. */
-void hl_watch_close(HLLoop *loop, int fd);
-void hl_watch_close_all(HLLoop *loop);
-/* See that no descriptor was closed behind our back since it was armed: libuv would abort. */
-void hl_watch_verify(HLLoop *loop);
-int hl_watch_traverse(HLLoop *loop, visitproc visit, void *arg);
-extern PyMethodDef hl_reader_methods[];
-extern PyMethodDef hl_select_methods[];
-/* Something else waits in place of object now, or nothing: cancel it, if it is a Handle. */
-int hl_reader_replaced(HLState *st, PyObject *object);
+#include "watch.h"
 
 /* ---- From socket.c ---- */
 

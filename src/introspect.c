@@ -237,6 +237,36 @@ learn_task_layout(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     Py_RETURN_NONE;
 }
 
+/* Where a stock future keeps its loop: NULL there, all its other fields are unset.  It is made with
+   what has nothing of a loop but get_debug(), which returns False. */
+static int
+find_loop(HLState *st)
+{
+    PyObject *types = PyImport_ImportModule("types");
+    PyObject *space = types != NULL ? PyObject_GetAttrString(types, "SimpleNamespace") : NULL;
+    PyObject *none = PyTuple_New(0), *future = NULL;
+    PyObject *methods = Py_BuildValue("{sO}", "get_debug", (PyObject *)&PyBool_Type);
+    PyObject *loop = space != NULL && none != NULL && methods != NULL
+                         ? PyObject_Call(space, none, methods)
+                         : NULL;
+    PyObject *kwargs = loop != NULL ? Py_BuildValue("{OO}", st->name.loop, loop) : NULL;
+    if (kwargs != NULL) {
+        future = PyObject_Call(st->StockFuture, none, kwargs);
+    }
+    if (future != NULL) {
+        Py_ssize_t size = ((PyTypeObject *)st->StockFuture)->tp_basicsize;
+        st->layout.loop = find_word(future, size, loop);
+    }
+    Py_XDECREF(types);
+    Py_XDECREF(space);
+    Py_XDECREF(none);
+    Py_XDECREF(methods);
+    Py_XDECREF(loop);
+    Py_XDECREF(kwargs);
+    Py_XDECREF(future);
+    return future != NULL ? 0 : -1;
+}
+
 static PyMethodDef introspect_methods[] = {
     {"_learn_task_layout", (PyCFunction)(void (*)(void))learn_task_layout, METH_FASTCALL,
      "_learn_task_layout($module, task, coro, name, future, /)\n--\n\n"
@@ -247,5 +277,8 @@ static PyMethodDef introspect_methods[] = {
 int
 hl_introspect_setup(PyObject *module, HLState *st)
 {
-    return find_registry(st) < 0 ? -1 : PyModule_AddFunctions(module, introspect_methods);
+    if (find_registry(st) < 0 || (PY_VERSION_HEX >= 0x030D0000 && find_loop(st) < 0)) {
+        return -1;
+    }
+    return PyModule_AddFunctions(module, introspect_methods);
 }

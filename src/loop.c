@@ -49,6 +49,7 @@ static const struct {
     {"time", HL_PATCHED_TIME},
     {"call_soon", HL_PATCHED_CALL_SOON},
     {"call_at", HL_PATCHED_CALL_AT},
+    {"get_debug", HL_PATCHED_GET_DEBUG},
 };
 
 /* Are both descriptors of one function in C, if of several types? */
@@ -60,8 +61,8 @@ is_same_method(PyObject *a, PyObject *b)
            && ((PyMethodDescrObject *)a)->d_method == ((PyMethodDescrObject *)b)->d_method;
 }
 
-static int
-find_patches(HLLoop *loop)
+int
+hl_loop_find_patches(HLLoop *loop)
 {
     int patched = loop->assigned;
     for (size_t i = 0; i < Py_ARRAY_LENGTH(patchable); i++) {
@@ -98,7 +99,7 @@ loop_tp_setattro(PyObject *self, PyObject *name, PyObject *value)
             matters = true;
         }
     }
-    return matters ? find_patches(loop) : 0;
+    return matters ? hl_loop_find_patches(loop) : 0;
 }
 
 /* ---- Methods ---- */
@@ -218,23 +219,36 @@ loop_set_task_factory(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
     return 0;
 }
 
-/* Make the handle that asyncio would hold for a callback in an empty context. */
-static int
-show_done_callback(HLLoop *loop, HLEntry *entry)
+/* Put a handle in the place of a callback and its future, if they are there still. */
+static void
+replace_done_callback(HLLoop *loop, size_t index, const HLEntry *shown, PyObject *handle)
 {
-    if (hl_entry_kind(entry) != HL_RUN_CALLBACK) {
+    HLEntry *entry = index < loop->ready.length ? hl_ready_at(&loop->ready, index) : NULL;
+    if (entry != NULL && entry->tagged == shown->tagged && entry->arg == shown->arg) {
+        entry->tagged = (uintptr_t)Py_NewRef(handle) | HL_RUN_HANDLE;
+        entry->arg = NULL;
+        hl_loop_release_entry(shown);
+    }
+}
+
+/* Make the handle that asyncio would hold for a callback in an empty context.  To make one may run
+   finalizers, or a profiler, and these whatever moves the entries. */
+static int
+show_done_callback(HLLoop *loop, size_t index)
+{
+    HLEntry entry = *hl_ready_at(&loop->ready, index);
+    if (hl_entry_kind(&entry) != HL_RUN_CALLBACK) {
         return 0;
     }
-    PyObject *callback = hl_entry_object(entry), *future = entry->arg;
+    PyObject *callback = Py_NewRef(hl_entry_object(&entry)), *future = Py_NewRef(entry.arg);
     PyObject *handle = hl_handle_new_done(loop, callback, future, NULL);
-    if (handle == NULL) {
-        return -1;
+    if (handle != NULL) {
+        replace_done_callback(loop, index, &entry, handle);
     }
-    entry->tagged = (uintptr_t)handle | HL_RUN_HANDLE;
-    entry->arg = NULL;
     Py_DECREF(callback);
     Py_DECREF(future);
-    return 0;
+    Py_XDECREF(handle);
+    return handle != NULL ? 0 : -1;
 }
 
 /* A snapshot: handles as themselves, and tasks where asyncio would hold handles for them. */
@@ -247,8 +261,9 @@ loop_get_ready(PyObject *self, void *Py_UNUSED(closure))
     }
     PyObject *list = PyList_New(0);
     for (size_t i = 0; list != NULL && i < loop->ready.length; i++) {
-        if (show_done_callback(loop, hl_ready_at(&loop->ready, i)) < 0
-            || PyList_Append(list, hl_entry_object(hl_ready_at(&loop->ready, i))) < 0) {
+        if (show_done_callback(loop, i) < 0
+            || (i < loop->ready.length
+                && PyList_Append(list, hl_entry_object(hl_ready_at(&loop->ready, i))) < 0)) {
             Py_CLEAR(list);
         }
     }
@@ -310,7 +325,7 @@ loop_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(k
     if (uv_mutex_init(&loop->threadsafe_lock) < 0) {
         abort(); /* as libuv itself does in such a case */
     }
-    if (find_patches(loop) < 0) {
+    if (hl_loop_find_patches(loop) < 0) {
         Py_DECREF(loop);
         return NULL;
     }
@@ -332,6 +347,7 @@ loop_tp_traverse(PyObject *self, visitproc visit, void *arg)
 {
     HLLoop *loop = (HLLoop *)self;
     Py_VISIT(Py_TYPE(self));
+    Py_VISIT(loop->current_task);
     Py_VISIT(loop->task_factory);
     Py_VISIT(loop->poller);
     Py_VISIT(loop->contexts.entered);
@@ -355,6 +371,7 @@ static int
 loop_tp_clear(PyObject *self)
 {
     HLLoop *loop = (HLLoop *)self;
+    Py_CLEAR(loop->current_task);
     Py_CLEAR(loop->task_factory);
     Py_CLEAR(loop->poller);
     Py_CLEAR(loop->contexts.blank);

@@ -78,6 +78,11 @@ hl_pipe_on_ready(HLPipe *self, HLLoop *loop, HLSide side, int (*on_ready)(HLPipe
     if (blank) {
         hl_blank_return(loop, context);
     }
+    if (rc < 0) {
+        const char *method = side == HL_READ ? "_read_ready" : "_write_ready";
+        hl_context_leave(loop);
+        rc = hl_handle_report_method(loop, (PyObject *)self, method);
+    }
     return rc;
 }
 

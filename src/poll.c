@@ -279,6 +279,9 @@ hl_poll(HLLoop *loop, bool may_block)
     if (hl_loop_check_process(loop) < 0 || (may_block && arm_timers(loop, &due) < 0)) {
         return -1;
     }
+    if (may_block && loop->owns_wakeup_fd) {
+        hl_wakeup_renew(loop);
+    }
     hl_watch_verify(loop);
     if (may_block && !due) {
         atomic_store(&loop->sleeping, 1);

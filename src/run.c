@@ -55,23 +55,49 @@ dispatch(HLLoop *loop, const HLEntry *entry)
     Py_UNREACHABLE();
 }
 
-/* An exception that came out of an entry.  -1 if the loop must end. */
+/* ---- What goes wrong in an entry ---- */
+
+/* The current task stays set between turns, for the next entry is most often a step again; a
+   plain callback, a poll and the end of the run reset it.  A turn inside a task's step gives that
+   task back. */
+static void
+leave_current_task(HLLoop *loop, PyObject *outer)
+{
+    PyObject *raised = hl_take_exception();
+    if (hl_loop_set_current_task(loop, outer) < 0) {
+        PyErr_WriteUnraisable((PyObject *)loop);
+    }
+    hl_give_exception(raised);
+}
+
+/* What ends with the entry is destroyed where asyncio destroys it, and what it raised is reported
+   there: in no task and no context. */
+static void
+leave_entry(HLLoop *loop)
+{
+    if (loop->current_task != NULL) {
+        leave_current_task(loop, NULL);
+    }
+    hl_context_leave(loop);
+}
+
+/* An exception that came out of an entry.  -1 if the loop must end: for a fatal one, and for what the
+   report of a callback's exception raised. */
 static int
 handle_entry_error(HLLoop *loop, const HLEntry *entry)
 {
-    hl_context_leave(loop);
-    if (hl_is_fatal()) {
+    PyObject *object = hl_entry_object(entry);
+    leave_entry(loop);
+    switch (hl_entry_kind(entry)) {
+    case HL_START_TASK:
+    case HL_STEP_TASK:
+    case HL_WAKE_TASK:
+        return hl_is_fatal() ? -1 : hl_task_report_failure(loop, object, entry->arg);
+    case HL_RUN_IO:
+        return hl_handle_report_method(loop, object, "_read_ready");
+    default:
         return -1;
     }
-    PyObject *exc = hl_take_exception();
-    PyObject *object = hl_entry_object(entry);
-    PyObject *message = PyUnicode_FromFormat("Exception in callback %R", object);
-    int rc = message == NULL
-                 ? -1
-                 : hl_report(loop->st, (PyObject *)loop, message, exc, "handle", object, NULL);
-    Py_XDECREF(message);
-    Py_DECREF(exc);
-    return rc;
 }
 
 /* ---- Debug mode: who is slow? ---- */
@@ -132,19 +158,6 @@ dispatch_timed(HLLoop *loop, const HLEntry *entry)
 
 /* ---- The turn ---- */
 
-/* The current task stays set between turns, for the next entry is most often a step again; a
-   plain callback, a poll and the end of the run reset it.  A turn inside a task's step gives that
-   task back. */
-static void
-leave_current_task(HLLoop *loop, PyObject *outer)
-{
-    PyObject *raised = hl_take_exception();
-    if (hl_loop_set_current_task(loop, outer) < 0) {
-        PyErr_WriteUnraisable((PyObject *)loop);
-    }
-    hl_give_exception(raised);
-}
-
 static inline bool
 is_last_reference(PyObject *object)
 {
@@ -162,14 +175,29 @@ holds_last_references(HLHandle *h)
     return last;
 }
 
+/* Is it a future that nobody notices the end of?  Most are: waking a task is the last of them. */
+static bool
+ends_quietly(HLLoop *loop, PyObject *object)
+{
+    if (!Py_IS_TYPE(object, loop->st->FutureType) && !Py_IS_TYPE(object, loop->st->TaskType)) {
+        return false;
+    }
+    const HLFuture *f = hl_future(object);
+    const HLTask *task = f->is_task ? hl_task(object) : NULL;
+    return f->state == HL_FINISHED && f->exception == NULL
+           && (f->result == Py_None || Py_REFCNT(f->result) > 1)
+           && (task == NULL || task->context == NULL || Py_REFCNT(task->context) > 1);
+}
+
 /* Might giving up the entry's references run a destructor?  Then not in a context that asyncio
-   would have left.  The current task is referred to by asyncio, until the next entry. */
+   would have left, nor in the task, which asyncio and the loop refer to until the next entry. */
 static bool
 may_destroy(HLLoop *loop, const HLEntry *entry)
 {
     PyObject *object = hl_entry_object(entry);
-    if (Py_REFCNT(object) > (object == loop->current_task ? 2 : 1)) {
-        return is_last_reference(hl_entry_arg(entry));
+    if (Py_REFCNT(object) > (object == loop->current_task ? 3 : 1)) {
+        PyObject *arg = hl_entry_arg(entry);
+        return is_last_reference(arg) && !ends_quietly(loop, arg);
     }
     return hl_entry_kind(entry) != HL_RUN_HANDLE || holds_last_references(hl_handle(object));
 }
@@ -197,8 +225,9 @@ run_ready(HLLoop *loop)
         if (rc < 0) {
             rc = handle_entry_error(loop, &entry);
         }
-        if (loop->contexts.entered != NULL && may_destroy(loop, &entry)) {
-            hl_context_leave_now(loop);
+        if ((loop->contexts.entered != NULL || loop->current_task != NULL)
+            && may_destroy(loop, &entry)) {
+            leave_entry(loop);
         }
         hl_loop_release_entry(&entry);
         if (loop->unflushed != NULL && (rc < 0 || n == 1 || !flush_may_wait(loop))
@@ -242,7 +271,8 @@ static int
 poll(HLLoop *loop, bool may_block)
 {
     hl_context_leave(loop);
-    if (hl_loop_set_current_task(loop, NULL) < 0) {
+    /* It may have been closed in a callback, with its _thread_id reset. */
+    if (hl_loop_set_current_task(loop, NULL) < 0 || hl_loop_check_closed(loop) < 0) {
         return -1;
     }
     if (loop->poller != NULL ? hl_poll_by_poller(loop, may_block) < 0
@@ -350,20 +380,6 @@ restore_asyncgen_hooks(HLLoop *loop)
     return done != NULL ? 0 : -1;
 }
 
-static int
-begin_running(HLLoop *loop)
-{
-    if (hl_poll_open(loop) < 0 || track_coroutine_origins(loop, loop->debug) < 0) {
-        return -1;
-    }
-    loop->thread_id = PyThread_get_thread_ident();
-    hl_poll_soon(loop); /* stop(); run_forever() is how programs poll once */
-    if (install_asyncgen_hooks(loop) < 0 || set_running_loop(loop, (PyObject *)loop) < 0) {
-        return -1;
-    }
-    return hl_wakeup_begin(loop);
-}
-
 static void
 tell_failure(HLLoop *loop, int rc)
 {
@@ -388,6 +404,26 @@ end_running(HLLoop *loop)
     hl_give_exception(raised);
 }
 
+/* The loop is this thread's from the first line on: what follows may let go of the GIL, and another
+   thread that would run the loop must be told.  Not if this fails. */
+static int
+begin_running(HLLoop *loop)
+{
+    loop->thread_id = PyThread_get_thread_ident();
+    if (hl_poll_open(loop) < 0 || hl_loop_find_patches(loop) < 0
+        || track_coroutine_origins(loop, loop->debug) < 0) {
+        loop->thread_id = 0;
+        return -1;
+    }
+    hl_poll_soon(loop); /* stop(); run_forever() is how programs poll once */
+    if (install_asyncgen_hooks(loop) < 0 || set_running_loop(loop, (PyObject *)loop) < 0
+        || hl_wakeup_begin(loop) < 0) {
+        end_running(loop);
+        return -1;
+    }
+    return 0;
+}
+
 static PyObject *
 loop_run_forever(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
@@ -398,6 +434,7 @@ loop_run_forever(PyObject *self, PyObject *Py_UNUSED(ignored))
     Py_INCREF(self);
     HLContexts outer = hl_contexts_push(loop);
     int rc = begin_running(loop);
+    bool began = rc == 0;
     while (rc == 0) {
         rc = run_turn(loop);
         if (loop->stopping) {
@@ -405,7 +442,9 @@ loop_run_forever(PyObject *self, PyObject *Py_UNUSED(ignored))
         }
     }
     hl_contexts_pop(loop, outer);
-    end_running(loop);
+    if (began) {
+        end_running(loop);
+    }
     Py_DECREF(self);
     return rc == 0 ? Py_NewRef(Py_None) : NULL;
 }

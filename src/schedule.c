@@ -129,6 +129,7 @@ loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t narg
         if (hl_loop_push(loop, handle, NULL, HL_RUN_HANDLE) < 0) {
             Py_CLEAR(handle);
         }
+        hl_loop_wake(loop); /* a turn of another thread, without a run around it */
         return handle;
     }
     Py_INCREF(handle); /* the inbox's */
@@ -435,7 +436,7 @@ make_task_and_name_it(HLLoop *loop, PyObject *coro, PyObject *name, PyObject *co
     PyObject *task = make_task(loop, coro, NULL, context, Py_True);
     bool named = name != NULL && name != Py_None;
     if (task != NULL && (named || PY_VERSION_HEX >= 0x030D0000)) {
-        PyObject *done = PyObject_CallMethod(task, "set_name", "O", named ? name : Py_None);
+        PyObject *done = PyObject_CallMethod(task, "set_name", "(O)", named ? name : Py_None);
         if (done == NULL) {
             Py_CLEAR(task);
         }

@@ -119,11 +119,12 @@ typedef struct {
 
 /* Where a stock Task keeps what an outside debugger reads (see introspect.c). */
 typedef struct {
-    Py_ssize_t coro; /* offsets into a Task, or 0 for not found */
+    Py_ssize_t coro; /* offsets into a Task or Future, or 0 for not found */
     Py_ssize_t name;
     Py_ssize_t awaited_by;
     Py_ssize_t flags; /* one flag byte that tells a Task from a Future */
     unsigned char flags_value;
+    Py_ssize_t loop; /* since 3.13 */
 } HLTaskLayout;
 
 typedef struct HLState {

@@ -35,17 +35,21 @@ hl_loop_set_current_task(HLLoop *loop, PyObject *task)
     if (loop->current_task == task) {
         return 0;
     }
-    int rc;
+    /* It must not end in the middle of this: a destructor may run a turn of the loop. */
+    PyObject *before = loop->current_task;
+    loop->current_task = Py_XNewRef(task);
 #if PY_VERSION_HEX >= 0x030E0000
     PyObject *args[2] = {(PyObject *)loop, task != NULL ? task : Py_None};
     PyObject *previous = hl_call_builtin(st->swap_current_task, args, 2);
-    rc = previous != NULL ? 0 : -1;
-    loop->current_task = rc == 0 ? task : NULL;
+    int rc = previous != NULL ? 0 : -1;
     Py_XDECREF(previous);
 #else
-    rc = set_in_dict(st, (PyObject *)loop, task);
-    loop->current_task = rc == 0 ? task : NULL;
+    int rc = set_in_dict(st, (PyObject *)loop, task);
 #endif
+    if (rc < 0) {
+        Py_CLEAR(loop->current_task);
+    }
+    Py_XDECREF(before);
     return rc;
 }
 
@@ -86,8 +90,8 @@ static PyMethodDef step_def = {"task_step", (PyCFunction)(void (*)(void))step_ca
                                METH_FASTCALL, NULL};
 static PyMethodDef wakeup_def = {"task_wakeup", wakeup_called, METH_O, NULL};
 
-static PyObject *
-step_callable(PyObject *self)
+PyObject *
+hl_task_step_callable(PyObject *self)
 {
     return PyCFunction_New(&step_def, self);
 }
@@ -107,7 +111,7 @@ hl_task_schedule_step(PyObject *self, PyObject *exc)
         return hl_loop_push(loop, self, exc, HL_STEP_TASK);
     }
     PyObject *context = hl_task_context(self);
-    PyObject *step = context != NULL ? step_callable(self) : NULL;
+    PyObject *step = context != NULL ? hl_task_step_callable(self) : NULL;
     if (step == NULL) {
         return -1;
     }
@@ -197,11 +201,13 @@ wait_for_ours(PyObject *self, PyObject *fut)
 static PyObject *
 loop_of(HLState *st, PyObject *fut)
 {
-    PyObject *loop = PyObject_CallMethodNoArgs(fut, st->name.get_loop);
-    if (loop == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+    PyObject *get_loop = PyObject_GetAttr(fut, st->name.get_loop);
+    if (get_loop == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
         PyErr_Clear();
-        loop = PyObject_GetAttr(fut, st->name._loop);
+        return PyObject_GetAttr(fut, st->name._loop);
     }
+    PyObject *loop = get_loop != NULL ? PyObject_CallNoArgs(get_loop) : NULL;
+    Py_XDECREF(get_loop);
     return loop;
 }
 
@@ -472,6 +478,23 @@ hl_task_step(PyObject *self, PyObject *exc, bool enter_context)
     return rc;
 }
 
+/* Give up what was thrown into a task.  Should that be its end, asyncio has left the task by then;
+   the loop stays in it (entered) and its context. */
+static void
+drop_thrown(PyObject *self, PyObject *exc, bool entered)
+{
+    HLFuture *f = hl_future(self);
+    if (entered && Py_REFCNT(exc) == 1 && f->native_loop) {
+        PyObject *raised = hl_take_exception();
+        hl_context_leave((HLLoop *)f->loop);
+        if (hl_loop_set_current_task((HLLoop *)f->loop, NULL) < 0) {
+            PyErr_WriteUnraisable(self);
+        }
+        hl_give_exception(raised);
+    }
+    Py_DECREF(exc);
+}
+
 int
 hl_task_wake(PyObject *self, PyObject *fut, bool enter_context)
 {
@@ -490,7 +513,9 @@ hl_task_wake(PyObject *self, PyObject *fut, bool enter_context)
         Py_XDECREF(result);
     }
     int rc = hl_task_step(self, exc, enter_context);
-    Py_XDECREF(exc);
+    if (exc != NULL) {
+        drop_thrown(self, exc, enter_context);
+    }
     return rc;
 }
 

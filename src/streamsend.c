@@ -116,7 +116,7 @@ int
 hl_stream_fail_waiter(HLStream *self, PyObject *exc)
 {
     PyObject *waiter = Py_NewRef(self->empty_waiter);
-    PyObject *done = PyObject_CallMethod(waiter, "set_exception", "O", exc);
+    PyObject *done = PyObject_CallMethod(waiter, "set_exception", "(O)", exc);
     Py_DECREF(waiter);
     Py_XDECREF(done);
     return done != NULL ? 0 : -1;
@@ -126,7 +126,7 @@ static int
 complete_waiter(HLStream *self)
 {
     PyObject *waiter = Py_NewRef(self->empty_waiter);
-    PyObject *done = PyObject_CallMethod(waiter, "set_result", "O", Py_None);
+    PyObject *done = PyObject_CallMethod(waiter, "set_result", "(O)", Py_None);
     Py_DECREF(waiter);
     Py_XDECREF(done);
     return done != NULL ? 0 : -1;
@@ -192,33 +192,6 @@ hl_stream_write_ready(HLStream *self)
     return self->queue.size == 0 ? all_is_sent(self) : 0;
 }
 
-/* Report what _write_ready() raised, as of the Handle that asyncio would have run. */
-static int
-report_callback(HLLoop *loop, HLStream *self)
-{
-    if (hl_is_fatal()) {
-        return -1;
-    }
-    PyObject *exc = hl_take_exception();
-    PyObject *method = PyObject_GetAttrString((PyObject *)self, "_write_ready");
-    PyObject *handle = method != NULL ? hl_handle_new(loop, method, NULL, 0, NULL) : NULL;
-    PyObject *shown = method != NULL ? PyObject_GetAttrString(method, "__qualname__") : NULL;
-    PyObject *message = NULL;
-    if (handle != NULL && shown != NULL) {
-        hl_handle_track(handle);
-        message = PyUnicode_FromFormat("Exception in callback %U()", shown);
-    }
-    int rc = message == NULL
-                 ? -1
-                 : hl_report(loop->st, (PyObject *)loop, message, exc, "handle", handle, NULL);
-    Py_XDECREF(message);
-    Py_XDECREF(shown);
-    Py_XDECREF(handle);
-    Py_XDECREF(method);
-    Py_XDECREF(exc);
-    return rc;
-}
-
 /* Borrowed, or NULL for an empty one. */
 static PyObject *
 context_of_writes(const HLStream *self)
@@ -255,7 +228,7 @@ on_writable(HLLoop *loop, PyObject *op)
     }
     int rc = hl_stream_write_ready(self);
     if (rc < 0) {
-        rc = report_callback(loop, self);
+        rc = hl_handle_report_method(loop, op, "_write_ready");
     }
     if (blank) {
         hl_blank_return(loop, NULL);

@@ -60,7 +60,13 @@ hl_task_context(PyObject *self)
         t->context = Py_NewRef(loop->blank_running);
     }
     else if (t->context == NULL) {
-        t->context = PyContext_New();
+        PyObject *context = PyContext_New();
+        if (t->context == NULL) {
+            t->context = context;
+        }
+        else {
+            Py_XDECREF(context); /* a finalizer has asked for it, too */
+        }
     }
     return t->context;
 }
@@ -108,7 +114,8 @@ hl_task_new(HLLoop *loop, PyObject *coro, PyObject *name, PyObject *context)
     t->future.native_loop = true;
     t->log_destroy_pending = false;
     t->future.loop = Py_NewRef((PyObject *)loop);
-    if ((loop->debug && hl_capture_stack(st, t->future.loop, &t->future.source_traceback) < 0)
+    if ((hl_loop_may_debug(loop)
+         && hl_capture_stack(st, t->future.loop, &t->future.source_traceback) < 0)
         || task_fill(self, coro, name) < 0 || set_context(t, context) < 0) {
         t->log_destroy_pending = false;
         Py_CLEAR(self);
@@ -372,8 +379,11 @@ static int
 task_set_log_destroy_pending(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
 {
     int truth = hl_assigned_truth(value);
-    hl_task(self)->log_destroy_pending = truth > 0;
-    return truth < 0 ? -1 : 0;
+    if (truth < 0) {
+        return -1;
+    }
+    hl_task(self)->log_destroy_pending = truth;
+    return 0;
 }
 
 /* ---- Life ---- */
@@ -591,8 +601,17 @@ meta_subclasscheck(PyObject *cls, PyObject *subclass)
 static PyObject *
 meta_instancecheck(PyObject *cls, PyObject *instance)
 {
-    PyObject *type = PyObject_GetAttrString(instance, "__class__");
-    PyObject *answer = type != NULL ? meta_subclasscheck(cls, type) : NULL;
+    PyObject *answer = meta_subclasscheck(cls, (PyObject *)Py_TYPE(instance));
+    if (answer != Py_False) {
+        return answer;
+    }
+    PyObject *type = PyObject_GetAttrString(instance, "__class__"); /* of a mock, or a proxy */
+    if (type == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        PyErr_Clear();
+        return answer;
+    }
+    Py_DECREF(answer);
+    answer = type != NULL ? meta_subclasscheck(cls, type) : NULL;
     Py_XDECREF(type);
     return answer;
 }

@@ -5,7 +5,11 @@
    learns from it that a child has ended).
 
    asyncio's add_signal_handler() (inherited) sets the wake-up descriptor to self._csock, which is
-   this pipe as well, and leaves it set until the last handler is removed. */
+   this pipe as well, and leaves it set until the last handler is removed.
+
+   A program may set a descriptor of its own while the loop runs (trio's guest mode does).  From 3.14
+   on it is seen before the loop sleeps (poll.c), and treated as the one that was there in the
+   beginning: told of signals, and put back in the end. */
 
 #include "hotloop.h"
 #include <fcntl.h>
@@ -150,18 +154,28 @@ has_signal_handlers(HLLoop *loop)
 }
 
 void
+hl_wakeup_renew(HLLoop *loop)
+{
+    int fd = loop->signal_fds[1], before = hl_replace_wakeup_fd(fd);
+    if (before != fd) {
+        loop->old_wakeup_fd = before;
+    }
+}
+
+void
 hl_wakeup_end(HLLoop *loop)
 {
     if (!loop->owns_wakeup_fd) {
         return;
     }
     loop->owns_wakeup_fd = false;
-    if (has_signal_handlers(loop)) {
-        return;
+    int ignored, fd = -1;
+    int rc = set_wakeup_fd(loop, -1, &fd);
+    if (rc == 0 && fd == loop->signal_fds[1] && !has_signal_handlers(loop)) {
+        fd = loop->old_wakeup_fd;
     }
-    int ignored;
-    if (set_wakeup_fd(loop, loop->old_wakeup_fd, &ignored) < 0) {
-        PyErr_WriteUnraisable((PyObject *)loop);
+    if (rc < 0 || (fd >= 0 && set_wakeup_fd(loop, fd, &ignored) < 0)) {
+        PyErr_Clear(); /* the program has closed it */
     }
 }
 

@@ -21,7 +21,7 @@
 
    What is done with the uv_poll_t is in watchpoll.c. */
 
-#include "watch.h"
+#include "watchpoll.h"
 #include <fcntl.h>
 
 #define HL_RESTING_POLLS 2

@@ -1,58 +1,56 @@
-/* A watched descriptor, shared by watch.c and watchpoll.c. */
+/* Watched descriptors, for whatever waits on them.  A part of hotloop.h. */
 #ifndef HL_WATCH_H
 #define HL_WATCH_H
 
-#include "hotloop.h"
+typedef enum { HL_READ, HL_WRITE } HLSide;
 
-typedef struct {
-    PyObject *object;   /* owned, or NULL: nobody waits */
-    HLOnReady on_ready; /* NULL where object is a Handle */
-} HLWatchSide;
+/* Queue object whenever fd is ready on that side, from now until it is stopped; on_ready is then
+   called with it (NULL: it is a Handle).  *previous: the reference to what waited there before,
+   or NULL.  The descriptor is registered anew. */
+int hl_watch_start(HLLoop *loop, int fd, HLSide side, PyObject *object, HLOnReady on_ready,
+                   PyObject **previous);
+/* The same as hl_watch_start() for a socket object: registered anew only if another socket, or
+   nobody, armed the descriptor.  socket_ref: the socket's weak reference without callback, of
+   which there is but one.  The caller has just seen that fd is a socket. */
+int hl_watch_start_socket(HLLoop *loop, int fd, HLSide side, PyObject *object, HLOnReady on_ready,
+                          PyObject *socket_ref, PyObject **previous);
+/* Stop; the caller gets the watch's reference to what waited there, or NULL. */
+PyObject *hl_watch_stop(HLLoop *loop, int fd, HLSide side);
+/* The same, but the watch may rest for a while, see watch.c. */
+PyObject *hl_watch_leave(HLLoop *loop, int fd, HLSide side);
+/* What waits there.  Borrowed, or NULL. */
+PyObject *hl_watch_waiting(HLLoop *loop, int fd, HLSide side);
+/* Keep the file that fd is of while it is watched, as selectors do; and find the descriptor of one
+   that was closed since, or -1. */
+void hl_watch_keep_file(HLLoop *loop, int fd, PyObject *file);
+int hl_watch_of_file(HLLoop *loop, PyObject *file);
 
-struct HLWatch {
-    uv_poll_t poll;
-    HLLoop *loop; /* borrowed: the loop closes its watches before it goes */
-    HLWatchSide sides[2];
-    PyObject *transport; /* borrowed: the one that owns the descriptor, or NULL */
-    HLWatch **claim;     /* where that keeps its pointer to us; cleared when we go */
-    PyObject *armed_by;  /* owned: a weak reference to the socket that armed it, or NULL */
-    PyObject *file;      /* owned: what add_reader() was given instead of a number, or NULL */
-    HLWatch *next_unverified;
-    HLWatch *next_resting;
-    uint64_t told; /* 1 + the number of the poll that last told of it, or 0 */
-    int fd;
-    int armed;        /* the events libuv looks for */
-    int polls_rested; /* since it was left */
-    int rests;        /* how often the socket came back from one, up to HL_RESTS_DISARMED */
-    bool open;        /* libuv knows of it */
-    bool unverified;
-    bool postponed; /* what libuv looks for is to be set before the next poll */
-    bool resting;
-    bool registered; /* epoll may know of it: libuv was not told to stop since it was to start */
-    bool parked;     /* nobody's: see find_watch() */
-};
+/* A transport (borrowed) owns fd from now on: whatever was known of fd is forgotten, and *watch
+   is its own watch until the transport releases it before it closes fd.  *watch becomes NULL
+   when the loop closes or another transport claims fd; with NULL, the calls do nothing.
+   known_socket: fd is sure to be a socket's. */
+int hl_watch_claim(HLLoop *loop, int fd, bool known_socket, PyObject *transport, HLWatch **watch);
+void hl_watch_release(HLWatch *watch);
+/* Queue object whenever the descriptor is ready on that side, until it is unset. */
+void hl_watch_set(HLWatch *watch, HLSide side, PyObject *object, HLOnReady on_ready);
+/* The descriptor stays registered until it is ready with nobody waiting, so that reading can be
+   paused and resumed at no cost. */
+void hl_watch_unset(HLWatch *watch, HLSide side);
+/* Both sides, and the descriptor is registered no more: its file may outlive it elsewhere. */
+void hl_watch_unset_both(HLWatch *watch);
+bool hl_watch_is_set(HLWatch *watch, HLSide side);
+/* The transport that owns fd.  Borrowed, or NULL. */
+PyObject *hl_watch_transport(HLLoop *loop, int fd);
 
-static inline int
-hl_watch_wanted(const HLWatch *watch)
-{
-    return (watch->sides[HL_READ].object != NULL ? UV_READABLE : 0)
-           | (watch->sides[HL_WRITE].object != NULL ? UV_WRITABLE : 0);
-}
-
-/* ---- From watchpoll.c ---- */
-
-/* Make libuv know of the descriptor; -1 with an exception if it cannot be polled for. */
-int hl_watch_open(HLWatch *watch);
-/* The opposite, and free it. */
-void hl_watch_dispose(HLWatch *watch);
-/* Look for what is wanted, and make sure of it before the next poll. */
-void hl_watch_arm(HLWatch *watch);
-/* Look for nothing. */
-void hl_watch_disarm(HLWatch *watch);
-/* Not to be looked at before the next poll. */
-void hl_watch_unmark(HLWatch *watch);
-bool hl_is_socket(int fd);
-/* Before a poll: make sure of what was armed, and do what was postponed. */
-void hl_watch_verify_polls(HLLoop *loop);
+/* Forget whatever was watched by that number. */
+void hl_watch_close(HLLoop *loop, int fd);
+void hl_watch_close_all(HLLoop *loop);
+/* See that no descriptor was closed behind our back since it was armed: libuv would abort. */
+void hl_watch_verify(HLLoop *loop);
+int hl_watch_traverse(HLLoop *loop, visitproc visit, void *arg);
+extern PyMethodDef hl_reader_methods[];
+extern PyMethodDef hl_select_methods[];
+/* Something else waits in place of object now, or nothing: cancel it, if it is a Handle. */
+int hl_reader_replaced(HLState *st, PyObject *object);
 
 #endif

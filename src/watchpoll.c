@@ -9,7 +9,7 @@
    runs in any: while the loop polls, without the GIL, nothing here may touch libuv.  What would
    is postponed, and the loop woken to do it. */
 
-#include "watch.h"
+#include "watchpoll.h"
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>

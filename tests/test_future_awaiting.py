@@ -174,3 +174,30 @@ def test_a_future_may_be_yielded_from(Future, mixed_loop):
         return await old_style(future)
 
     assert mixed_loop.run_until_complete(main()) == 9
+
+
+def test_a_throw_of_what_is_no_exception_does_not_end_the_wait(future):
+    waiting = iter(future)
+    assert next(waiting) is future
+    with pytest.raises(TypeError):
+        waiting.throw(1)
+    future.set_result("result")
+    with pytest.raises(StopIteration, match="result"):
+        next(waiting)
+
+
+def test_an_attribute_keeps_its_value_if_the_new_one_has_no_truth(start, finish, future):
+    class Neither:
+        def __bool__(self):
+            raise LookupError("neither")
+
+    async def main():
+        pass
+
+    task = start(main())
+    future._asyncio_future_blocking = True
+    for thing, name in (future, "_asyncio_future_blocking"), (task, "_log_destroy_pending"):
+        with pytest.raises(LookupError, match="neither"):
+            setattr(thing, name, Neither())
+        assert getattr(thing, name) is True
+    finish(task)

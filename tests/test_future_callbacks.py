@@ -11,6 +11,7 @@ from support import (
     failing_loop,
     one_turn,
     outcome,
+    turns,
 )
 
 on_each = partial(support.on_each, kind="Future")
@@ -338,3 +339,32 @@ def test_a_loop_whose_get_debug_fails_lets_the_error_out(Future):
 
     with pytest.raises(LookupError, match="no debug"):
         Future(loop=Loop())
+
+
+# -- context=None ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_callback_with_context_none_runs_in_the_context_of_its_scheduling(when, debug):
+    def scenario(loop, Future):
+        def program():
+            variable.set("when added")
+            if when == "after":
+                future.set_result(None)
+            future.add_done_callback(lambda future: seen.append(variable.get()), context=None)
+            shown = future._callbacks and [context for _, context in future._callbacks]
+            variable.set("when done")
+            if when == "before":
+                future.set_result(None)
+            return shown
+
+        seen = []
+        variable = contextvars.ContextVar("variable")
+        future = Future(loop=loop)
+        shown = contextvars.Context().run(program)
+        turns(loop, 2)
+        return shown, seen
+
+    shown, seen = on_each(scenario, debug=debug)
+    assert seen == ["when done" if when == "before" else "when added"]

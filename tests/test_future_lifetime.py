@@ -7,10 +7,12 @@ import pickle
 import weakref
 from functools import partial
 
+import hotloop
 import pytest
 import support
 from support import (
     collect,
+    nothing,
     outcome,
     turns,
 )
@@ -364,3 +366,33 @@ def test_no_attribute_outlives_its_future(loop):
         future.mark = future.other = object()
         future.set_result(None)
         del future
+
+
+@pytest.mark.parametrize("kind", ["Future", "Task"])
+def test_what_the_methods_of_asyncio_put_into_one_of_ours_goes_with_it(kind):
+    class Result:
+        pass
+
+    loop = hotloop.new_event_loop()
+    for _ in range(3):
+        result = Result()
+        reference = weakref.ref(result)
+        future = loop.create_task(nothing()) if kind == "Task" else loop.create_future()
+        if kind == "Task":
+            loop.run_until_complete(future)
+        asyncio.Future.__init__(future, loop=loop)
+        asyncio.Future.set_result(future, result)
+        del future, result
+        collect()
+        assert reference() is None
+    loop.close()
+
+
+def test_a_future_that_claims_another_class_is_one_nevertheless(Future, future):
+    class Disguised(Future):
+        __class__ = int
+
+    disguised = Disguised(loop=future.get_loop())
+    assert isinstance(disguised, Future)
+    assert isinstance(disguised, int)
+    disguised.cancel()

@@ -461,3 +461,25 @@ def test_a_handle_without_its_init_may_be_queued(kind):
         loop.call_soon(loop.stop)
         loop.run_forever()
     loop.close()
+
+
+@pytest.mark.parametrize("kind", ["Handle", "TimerHandle"])
+def test_a_handle_whose_loop_fails_to_tell_the_debug_mode_raises_that(kind):
+    class Loop:
+        asked = False
+
+        def get_debug(self):
+            if self.asked:
+                raise LookupError("debug")
+            self.asked = True
+            return False
+
+        def _timer_handle_cancelled(self, handle):
+            pass
+
+    for types in (asyncio, hotloop):
+        args = (print, (), Loop())
+        handle = types.TimerHandle(1.0, *args) if kind == "TimerHandle" else types.Handle(*args)
+        with pytest.raises(LookupError, match="debug"):
+            handle.cancel()
+        assert handle._callback is print

@@ -189,3 +189,17 @@ def test_an_open_loop_at_exit_is_no_crash(impl):
         loop.run_until_complete(asyncio.sleep(0.001))
         """
     assert script_output(impl, source) == ""
+
+
+def test_a_loop_closed_in_a_callback_by_a_trick_ends(new_loop, no_new_descriptors):
+    """asyncio's fails in its selector; neither goes on for ever."""
+    loop = new_loop()
+
+    def close():
+        loop._thread_id = None
+        loop.close()
+
+    loop.call_soon(close)
+    with pytest.raises((RuntimeError, AttributeError, ValueError)):
+        loop.run_forever()
+    assert loop.is_closed()

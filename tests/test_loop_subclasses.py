@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+from unittest import mock
 
 from support import Contexts, nothing, one_turn, outcome, same_on_both, turns, virtual_loop
 
@@ -188,3 +189,57 @@ def test_a_task_factory_gets_the_same_keywords_as_from_asyncio():
         return calls[:4]
 
     assert len(same_on_both(scenario)) == 4
+
+
+def test_an_overridden_get_debug_decides_what_keeps_its_stack():
+    def scenario(impl):
+        class Loop(impl.EventLoop):
+            def get_debug(self):
+                return True
+
+        async def main():
+            pass
+
+        loop = Loop()
+        task = loop.create_task(main())
+        handle = loop.call_soon(print, "never")
+        kept = [
+            thing._source_traceback is not None for thing in (loop.create_future(), task, handle)
+        ]
+        handle.cancel()
+        loop.run_until_complete(task)
+        loop.close()
+        return kept, handle._repr is not None
+
+    assert same_on_both(scenario) == ([True] * 3, True)
+
+
+def test_a_method_patched_in_the_class_is_called_from_the_next_run_on():
+    """Within a run, and by calls between two of them, it need not be seen; asyncio looks each time."""
+
+    def scenario(impl):
+        class Loop(impl.EventLoop):
+            pass
+
+        def call_soon(self, callback, *args, context=None):
+            called.append(callback)
+            return impl.EventLoop.call_soon(self, callback, *args, context=context)
+
+        async def main():
+            loop.call_later(1, print).cancel()
+            await asyncio.sleep(0)
+            return loop.call_later(1, print).when()
+
+        called = []
+        loop = Loop()
+        with mock.patch.object(Loop, "call_soon", call_soon, create=True):
+            loop.run_until_complete(main())
+        patched = len(called) > 0
+        with mock.patch.object(Loop, "time", lambda self: 1000.0, create=True):
+            when = loop.run_until_complete(main())
+        called.clear()
+        other = loop.run_until_complete(main())
+        loop.close()
+        return patched, when, other == when, called
+
+    assert same_on_both(scenario) == (True, 1001.0, False, [])

@@ -139,3 +139,123 @@ def test_a_task_stepped_while_another_is_entered_reports_it():
         return [type(context["exception"]) for context in contexts]
 
     assert on_each(scenario) == [RuntimeError]
+
+
+# -- at the end of a task ------------------------------------------------------
+
+
+class AtTheEnd:
+    """Calls a function when it is destroyed."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __del__(self):
+        self.function()
+
+
+def test_a_turn_in_a_destructor_of_the_task_before_leaves_the_current_task_right(impl):
+    def turn():
+        loop.call_soon(int)
+        if impl.name == "hotloop":  # asyncio's turn would wait for what the one around it took
+            loop._run_once()
+        ends.append(asyncio.current_task() in (None, second))
+
+    async def first():
+        return AtTheEnd(turn)
+
+    async def other():
+        seen.append(asyncio.current_task() is second)
+        await asyncio.sleep(0)
+        seen.append(asyncio.current_task() is second)
+
+    async def main():
+        nonlocal second
+        for _ in range(20):
+            task = asyncio.create_task(first())
+            second = asyncio.create_task(other())
+            del task
+            await second
+
+    seen, ends, second = [], [], None
+    with asyncio.Runner(loop_factory=impl.new_event_loop) as runner:
+        loop = runner.get_loop()
+        runner.run(main())
+    assert seen == [True] * 40
+    assert ends == [True] * 20
+
+
+def name_of_current():
+    task = asyncio.current_task()
+    return task and task.get_name()
+
+
+def test_no_task_is_current_when_a_finished_one_is_destroyed(impl, logged):
+    async def result():
+        return AtTheEnd(lambda: seen.append(("result", name_of_current())))
+
+    async def failure():
+        raise LookupError
+
+    async def other():
+        seen.append(("other", name_of_current()))
+        await asyncio.sleep(0)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda *args: seen.append(("handler", name_of_current())))
+        for function in result, failure:
+            task = asyncio.create_task(function(), name="first")
+            following = asyncio.create_task(other(), name="other")
+            del task
+            await following
+
+    seen = []
+    impl.run(main())
+    assert seen == [("result", None), ("other", "other"), ("handler", None), ("other", "other")]
+
+
+def test_no_task_is_current_when_what_it_waited_for_is_destroyed(impl):
+    async def waiting(future):
+        await future
+        del future
+        seen.append("woken")
+        await asyncio.sleep(0)
+
+    async def main():
+        future = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(waiting(future), name="waiting")
+        await asyncio.sleep(0)
+        future.set_result(AtTheEnd(lambda: seen.append(name_of_current())))
+        del future
+        await task
+
+    seen = []
+    impl.run(main())
+    assert seen == ["woken", None]
+
+
+def test_no_task_is_current_when_the_exception_thrown_into_it_is_destroyed(impl):
+    class Noted(asyncio.CancelledError):
+        def __del__(self):
+            seen.append(name_of_current())
+
+    async def waiting(future):
+        try:
+            await future
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+        del future
+        await asyncio.sleep(0)
+
+    async def main():
+        future = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(waiting(future), name="waiting")
+        await asyncio.sleep(0)
+        future.set_exception(Noted())
+        del future
+        await task
+
+    seen = []
+    impl.run(main())
+    assert seen == ["cancelled", None]

@@ -371,3 +371,13 @@ def test_create_task_takes_every_keyword_of_this_python(loop, run):
     assert task.get_name() == "name"
     run(task)
     assert context[variable] == "inside"
+
+
+@eager_only
+def test_a_name_that_is_a_tuple_is_shown_as_one(impl):
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(asyncio.eager_task_factory)
+        return loop.create_task(support.nothing(), name=("a", "b")).get_name()
+
+    assert impl.run(main()) == "('a', 'b')"

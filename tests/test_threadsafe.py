@@ -612,3 +612,16 @@ def test_an_executor_shared_by_two_loops(new_loop):
             loop.set_default_executor(pool)
             assert loop.run_until_complete(asyncio.to_thread(pow, 2, 5)) == 32
         # Closing the loops shuts the pool down; that is asyncio's way.
+
+
+def test_a_turn_without_a_run_is_woken_by_another_thread(loop):
+    called = []
+    loop.call_later(20 * PATIENCE, lambda: None)
+    timer = threading.Timer(0.2, loop.call_soon_threadsafe, (called.append, 1))
+    timer.start()
+    before = loop.time()
+    loop._run_once()
+    assert loop.time() - before < 10 * PATIENCE
+    timer.join()
+    while not called:
+        loop._run_once()

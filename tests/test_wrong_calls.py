@@ -130,3 +130,12 @@ def test_methods_are_named_as_asyncios():
                     named[name] = method.__qualname__, stock.__qualname__
     assert named.keys() >= {"sock_recv", "create_connection", "getaddrinfo"}
     assert [pair for pair in named.values() if pair[0] != pair[1]] == []
+
+
+@pytest.mark.parametrize("name", ["Future", "Task", "Handle", "TimerHandle"])
+@pytest.mark.parametrize("keyword", [b"loop", 5, None, ("loop",)])
+def test_keywords_that_are_no_strings_are_refused_by_every_type(name, keyword):
+    with pytest.raises(TypeError):
+        getattr(asyncio, name)(**{keyword: None})
+    with pytest.raises(TypeError, match="keywords must be strings"):
+        getattr(hotloop, name)(**{keyword: None})
