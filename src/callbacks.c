@@ -33,9 +33,8 @@ static int
 call_soon_by_name(PyObject *self, PyObject *callback, PyObject *context)
 {
     HLFuture *f = hl_future(self);
-    if (hl_future_ensure_alive(f)
-        < 0) { /* __init__() failed in an earlier callback's call_soon() */
-        return -1;
+    if (hl_future_ensure_alive(f) < 0) {
+        return -1; /* __init__() failed in an earlier callback's call_soon() */
     }
     PyObject *own = context == Py_None            ? PyContext_New()
                     : context == HL_CONTEXT_LATER ? Py_NewRef(Py_None)
