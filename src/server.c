@@ -184,9 +184,10 @@ report_failure(HLLoop *loop, PyObject *protocol)
     if (loop->debug) {
         PyObject *message = PyUnicode_FromString(
             "Error on transport creation for incoming connection");
+        bool made = protocol != NULL && protocol != Py_None;
         rc = message == NULL ? -1
                              : hl_report(loop->st, (PyObject *)loop, message, exc,
-                                         protocol != NULL ? "protocol" : NULL, protocol, NULL);
+                                         made ? "protocol" : NULL, protocol, NULL);
         Py_XDECREF(message);
     }
     Py_DECREF(exc);
