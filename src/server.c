@@ -297,6 +297,9 @@ rest(HLLoop *loop, Listener *self, int fd)
     if (rc < 0) {
         return -1;
     }
+    if (hl_watch_waiting(loop, fd, HL_READ) != (PyObject *)self) {
+        return 0; /* the exception handler has closed the server */
+    }
     Py_XDECREF(hl_watch_stop(loop, fd, HL_READ));
     PyObject *again = PyObject_CallMethod(
         (PyObject *)loop, "_listen_later", "OOOOO", self->protocol_factory, self->sock,
@@ -343,18 +346,25 @@ end_batch(Listener *self, int accepted)
     }
 }
 
+/* -1 once the socket is closed, or nobody is to be accepted any more: a factory may do that. */
+static int
+listening_fd(HLLoop *loop, Listener *self)
+{
+    int fd = hl_socket_fileno(loop->st, self->sock);
+    if (fd < 0) {
+        PyErr_Clear();
+        return -1;
+    }
+    return hl_watch_waiting(loop, fd, HL_READ) == (PyObject *)self ? fd : -1;
+}
+
 static int
 on_acceptable(HLLoop *loop, PyObject *op)
 {
     Listener *self = (Listener *)op;
     hl_context_leave(loop);
-    int fd = hl_socket_fileno(loop->st, self->sock);
-    if (fd < 0) {
-        PyErr_Clear();
-        return 0; /* closed between the poll and now */
-    }
-    int accepts = begin_batch(loop, self), accepted = 0;
-    while (accepted < accepts && hl_watch_waiting(loop, fd, HL_READ) == op) {
+    int fd, accepted = 0, accepts = begin_batch(loop, self);
+    while (accepted < accepts && (fd = listening_fd(loop, self)) >= 0) {
         Peer peer;
         int conn = accept_nonblocking(fd, &peer);
         if (conn < 0 && errno == ECONNABORTED) {
