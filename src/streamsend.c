@@ -285,8 +285,8 @@ flush_after_entry(HLLoop *loop, HLStream *self)
     PyObject *context = context_of_writes(self);
     bool blank = context == NULL;
     if (hl_context_enter(loop, context) < 0) {
-        Py_XDECREF(failure);
-        return -1;
+        PyErr_Clear(); /* a transport's own is entered already, in the middle of an entry */
+        blank = false;
     }
     if (failure != NULL) {
         hl_give_exception(failure);
