@@ -257,12 +257,11 @@ hl_handle_report_failure(PyObject *self)
     return rc;
 }
 
-/* The exception that is set came out of callback(*args), which has no handle: report it with one. */
+/* What was raised came out of a callback that had no handle: report it with this one, which asyncio
+   would have made; NULL if it could not be made.  Steals both. */
 static int
-report_without_handle(HLLoop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs)
+report_with(PyObject *handle, PyObject *raised)
 {
-    PyObject *raised = hl_take_exception();
-    PyObject *handle = hl_handle_new(loop, callback, args, nargs, NULL);
     if (handle == NULL) {
         Py_DECREF(raised);
         return -1;
@@ -282,10 +281,9 @@ hl_handle_report_method(HLLoop *loop, PyObject *object, const char *method)
         PyErr_Clear();
         callback = Py_NewRef(object);
     }
-    hl_give_exception(raised);
-    int rc = report_without_handle(loop, callback, NULL, 0);
+    PyObject *handle = hl_handle_new(loop, callback, NULL, 0, NULL);
     Py_DECREF(callback);
-    return rc;
+    return report_with(handle, raised);
 }
 
 int
@@ -294,14 +292,10 @@ hl_task_report_failure(HLLoop *loop, PyObject *task, PyObject *woken_by)
     PyObject *raised = hl_take_exception();
     bool wakes = woken_by != NULL && !PyExceptionInstance_Check(woken_by);
     PyObject *callback = wakes ? hl_task_wakeup_callable(task) : hl_task_step_callable(task);
-    if (callback == NULL) {
-        Py_XDECREF(raised);
-        return -1;
-    }
-    hl_give_exception(raised);
-    int rc = report_without_handle(loop, callback, &woken_by, wakes);
-    Py_DECREF(callback);
-    return rc;
+    PyObject *handle = callback != NULL ? hl_handle_new(loop, callback, &woken_by, wakes, NULL)
+                                        : NULL;
+    Py_XDECREF(callback);
+    return report_with(handle, raised);
 }
 
 /* context.run(callback, *args), for anything but a contextvars.Context that has a run(). */
@@ -457,15 +451,7 @@ static int
 report_done_failure(HLLoop *loop, PyObject *callback, PyObject *future, PyObject *kept)
 {
     PyObject *raised = hl_take_exception();
-    PyObject *handle = hl_handle_new_done(loop, callback, future, kept);
-    if (handle == NULL) {
-        Py_DECREF(raised);
-        return -1;
-    }
-    hl_give_exception(raised);
-    int rc = hl_handle_report_failure(handle);
-    hl_handle_release(handle);
-    return rc;
+    return report_with(hl_handle_new_done(loop, callback, future, kept), raised);
 }
 
 int

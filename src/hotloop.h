@@ -471,6 +471,9 @@ hl_loop_may_debug(const HLLoop *loop)
 {
     return loop->debug || (loop->patched & HL_PATCHED_GET_DEBUG);
 }
+/* What ends with an entry is destroyed where asyncio destroys it, and what it raised is reported
+   there: in no task and no context.  Keeps an exception that is set. */
+void hl_loop_leave_entry(HLLoop *loop);
 int hl_type_add_methods(PyTypeObject *type, PyMethodDef *methods);
 /* call_soon(callback, *args, context=context), of at most two arguments; context may be NULL. */
 int hl_loop_schedule(HLLoop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs,

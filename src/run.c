@@ -70,10 +70,8 @@ leave_current_task(HLLoop *loop, PyObject *outer)
     hl_give_exception(raised);
 }
 
-/* What ends with the entry is destroyed where asyncio destroys it, and what it raised is reported
-   there: in no task and no context. */
-static void
-leave_entry(HLLoop *loop)
+void
+hl_loop_leave_entry(HLLoop *loop)
 {
     if (loop->current_task != NULL) {
         leave_current_task(loop, NULL);
@@ -87,7 +85,7 @@ static int
 handle_entry_error(HLLoop *loop, const HLEntry *entry)
 {
     PyObject *object = hl_entry_object(entry);
-    leave_entry(loop);
+    hl_loop_leave_entry(loop);
     switch (hl_entry_kind(entry)) {
     case HL_START_TASK:
     case HL_STEP_TASK:
@@ -227,7 +225,7 @@ run_ready(HLLoop *loop)
         }
         if ((loop->contexts.entered != NULL || loop->current_task != NULL)
             && may_destroy(loop, &entry)) {
-            leave_entry(loop);
+            hl_loop_leave_entry(loop);
         }
         hl_loop_release_entry(&entry);
         if (loop->unflushed != NULL && (rc < 0 || n == 1 || !flush_may_wait(loop))

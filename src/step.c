@@ -485,12 +485,7 @@ drop_thrown(PyObject *self, PyObject *exc, bool entered)
 {
     HLFuture *f = hl_future(self);
     if (entered && Py_REFCNT(exc) == 1 && f->native_loop) {
-        PyObject *raised = hl_take_exception();
-        hl_context_leave((HLLoop *)f->loop);
-        if (hl_loop_set_current_task((HLLoop *)f->loop, NULL) < 0) {
-            PyErr_WriteUnraisable(self);
-        }
-        hl_give_exception(raised);
+        hl_loop_leave_entry((HLLoop *)f->loop);
     }
     Py_DECREF(exc);
 }

@@ -1,6 +1,6 @@
 /* Stream transports: sockets of any family that carry a stream of bytes.  This file is their life
-   and their face; reading is in streamread.c, writing in streamwrite.c and streamsend.c.  What is seldom called
-   is written in Python (hotloop/_transports.py), in the subclass that users get.
+   and their face; reading is in streamread.c, writing in streamwrite.c and streamsend.c.  What is
+   seldom called is written in Python (hotloop/_transports.py), in the subclass that users get.
 
    States: open, closing (close() was called, or the connection failed: nothing is read any more,
    what is queued is still written), lost (conn_lost > 0: connection_lost() is scheduled, nothing

@@ -343,3 +343,12 @@ def client_tls(certificate):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(certificate)
     return context
+
+
+@pytest.fixture
+def python_handler():
+    """Install a Python-level handler for SIGUSR1 that notes each call; the default is put back."""
+    seen = []
+    before = signal.signal(signal.SIGUSR1, lambda signum, frame: seen.append(signum))
+    yield seen
+    signal.signal(signal.SIGUSR1, before)

@@ -4,6 +4,7 @@ Lessons tier 2: each of its rows is a TypeError or NotImplementedError for someb
 """
 
 import asyncio
+import contextlib
 import io
 import os
 import socket
@@ -289,6 +290,19 @@ def test_pipes_as_transports(loop, run):
 # -- sendfile ----------------------------------------------------------------
 
 
+@contextlib.asynccontextmanager
+async def receiving():
+    """A server that puts all that a client sends into a queue, and its address."""
+    received = asyncio.Queue()
+
+    async def serve(reader, writer):
+        received.put_nowait(await reader.read())
+        await finish(writer)
+
+    async with serving(asyncio.start_server(serve, "127.0.0.1", 0)) as server:
+        yield received, address(server)
+
+
 def test_sendfile_over_a_transport(loop, run, tmp_path):
     """uvloop#228."""
     payload = os.urandom(300_000)
@@ -296,14 +310,8 @@ def test_sendfile_over_a_transport(loop, run, tmp_path):
     path.write_bytes(payload)
 
     async def main():
-        received = asyncio.Queue()
-
-        async def serve(reader, writer):
-            received.put_nowait(await reader.read())
-            await finish(writer)
-
-        async with serving(asyncio.start_server(serve, "127.0.0.1", 0)) as server:
-            transport, protocol = await loop.create_connection(Recorder, *address(server))
+        async with receiving() as (received, where):
+            transport, protocol = await loop.create_connection(Recorder, *where)
             with path.open("rb") as file:
                 assert await loop.sendfile(transport, file) == len(payload)
             transport.close()
@@ -465,14 +473,8 @@ def test_sendfile_of_what_is_no_regular_file_falls_back(loop, run, kind, size):
     payload = os.urandom(size)
 
     async def main():
-        received = asyncio.Queue()
-
-        async def serve(reader, writer):
-            received.put_nowait(await reader.read())
-            await finish(writer)
-
-        async with serving(asyncio.start_server(serve, "127.0.0.1", 0)) as server:
-            transport, protocol = await loop.create_connection(Recorder, *address(server))
+        async with receiving() as (received, where):
+            transport, protocol = await loop.create_connection(Recorder, *where)
             with pytest.raises(asyncio.SendfileNotAvailableError):
                 await loop.sendfile(transport, kind(payload), fallback=False)
             assert await loop.sendfile(transport, kind(payload), 1) == size - 1

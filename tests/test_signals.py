@@ -27,15 +27,6 @@ PROMPT = 5 * PATIENCE
 # -- handlers of the signal module -------------------------------------------
 
 
-@pytest.fixture
-def python_handler():
-    """Install a Python-level handler for SIGUSR1 that notes each call; the default is put back."""
-    seen = []
-    before = signal.signal(signal.SIGUSR1, lambda signum, frame: seen.append(signum))
-    yield seen
-    signal.signal(signal.SIGUSR1, before)
-
-
 def send_later(signum, seconds):
     """Send a signal to this process from another thread."""
 

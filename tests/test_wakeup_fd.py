@@ -23,15 +23,6 @@ def wakeup():
         signal.set_wakeup_fd(before)
 
 
-@pytest.fixture
-def handled():
-    """SIGUSR1 is noted."""
-    seen = []
-    before = signal.signal(signal.SIGUSR1, lambda signum, frame: seen.append(signum))
-    yield seen
-    signal.signal(signal.SIGUSR1, before)
-
-
 @pytest.mark.parametrize("sleeps", [False, True])
 def test_a_descriptor_set_meanwhile_stays_set(run, wakeup, sleeps):
     async def main():
@@ -59,12 +50,12 @@ needs_a_look_before_each_sleep = pytest.mark.skipif(
 
 
 @needs_a_look_before_each_sleep
-def test_a_descriptor_set_meanwhile_is_told_of_signals(run, wakeup, handled):
+def test_a_descriptor_set_meanwhile_is_told_of_signals(run, wakeup, python_handler):
     async def main():
         signal.set_wakeup_fd(wakeup[1].fileno())
         asyncio.get_running_loop().call_later(0.05, os.kill, os.getpid(), signal.SIGUSR1)
         await asyncio.sleep(0.01)
-        await until(lambda: handled)
+        await until(lambda: python_handler)
         await asyncio.sleep(0.01)
 
     run(main())
