@@ -654,6 +654,10 @@ int hl_streambuffer_setup(PyObject *module, HLState *st);
 int hl_adopt_reader(HLLoop *loop, PyObject *protocol);
 extern PyMethodDef hl_streamreader_methods[];
 
+/* ---- From tls.c ---- */
+
+int hl_tls_setup(PyObject *module, HLState *st);
+
 /* ---- From datagramtype.c ---- */
 
 int hl_datagram_setup(PyObject *module, HLState *st);

@@ -484,13 +484,28 @@ own_method(PyTypeObject *type, PyObject *name, PyObject *inherited)
     return rc;
 }
 
-/* For a type in Python whose base is one of ours: the interpreter calls a method in C without
-   detours only if its descriptor is of the very type of the object. */
+/* The nearest base of a type in Python that is ours; NULL if there is none. */
+static PyTypeObject *
+own_base(PyObject *module, PyObject *type)
+{
+    PyObject *mro = PyType_Check(type) ? ((PyTypeObject *)type)->tp_mro : NULL;
+    for (Py_ssize_t i = 1; mro != NULL && i < PyTuple_GET_SIZE(mro); i++) {
+        PyTypeObject *base = (PyTypeObject *)PyTuple_GET_ITEM(mro, i);
+        if (PyType_HasFeature(base, Py_TPFLAGS_HEAPTYPE) && PyType_GetModule(base) == module) {
+            return base;
+        }
+        PyErr_Clear();
+    }
+    return NULL;
+}
+
+/* The interpreter calls a method in C without detours only if its descriptor is of the very type
+   of the object. */
 static PyObject *
 own_methods(PyObject *module, PyObject *type)
 {
-    PyTypeObject *base = PyType_Check(type) ? ((PyTypeObject *)type)->tp_base : NULL;
-    if (base == NULL || PyType_GetModule(base) != module) {
+    PyTypeObject *base = own_base(module, type);
+    if (base == NULL) {
         PyErr_SetString(PyExc_TypeError, "a type derived from one in C was expected");
         return NULL;
     }

@@ -189,7 +189,7 @@ module_exec(PyObject *module)
         return -1;
     }
     if (hl_introspect_setup(module, st) < 0 || hl_datagram_setup(module, st) < 0
-        || hl_streambuffer_setup(module, st) < 0) {
+        || hl_streambuffer_setup(module, st) < 0 || hl_tls_setup(module, st) < 0) {
         return -1;
     }
     Py_INCREF(module);

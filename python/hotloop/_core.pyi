@@ -3,12 +3,12 @@
 import asyncio
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from concurrent.futures import Executor
 from contextvars import Context
 from typing import Any, Generic, TypeVar, TypeVarTuple, final
 
-from typing_extensions import disjoint_base
+from typing_extensions import Self, disjoint_base
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
@@ -204,6 +204,18 @@ class StreamBuffer:
     def take_exactly(self, size: int, /) -> bytes | None: ...
     def take_until(self, separator: bytes, offset: int, /) -> bytes | int: ...
     def at_eof(self) -> bool: ...
+
+@disjoint_base
+class TLSProtocol:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+    def get_buffer(self, n: int, /) -> memoryview: ...
+    def buffer_updated(self, nbytes: int, /) -> None: ...
+
+class TLSWriter:
+    def write(self, data: bytes | bytearray | memoryview) -> None: ...
+    def writelines(
+        self, list_of_data: Iterable[bytes | bytearray | memoryview]
+    ) -> None: ...
 
 @disjoint_base
 class ReadPipe(asyncio.ReadTransport):

@@ -1,11 +1,4 @@
-"""asyncio's TLS protocol, as it is, but in a shape that the interpreter is fast with, and smaller.
-
-An object may have 30 attributes in CPython until they are kept in a dict of its own; from then on no
-lookup of an attribute or method of it is specialised. asyncio's SSLProtocol has 37. With some of
-them in slots, an echo over TLS takes a tenth less of instructions.
-
-asyncio reads from OpenSSL until that raises an exception because there is no more, which costs more than
-to decrypt a kilobyte; here it is asked first.
+"""asyncio's TLS protocol, with what it does for each message in C (src/tls.c), and smaller.
 
 asyncio's protocol has a buffer of 256 KiB of its own, and asks OpenSSL for as much in fresh memory,
 though that gives 16 KiB at a time. Here the protocols on a loop's own streams share one buffer, as
@@ -19,33 +12,26 @@ from . import _core
 from ._borrowed import with_globals
 
 _stock = sslproto.SSLProtocol
+_StockTransport = sslproto._SSLProtocolTransport
 
 
-class SSLProtocol(_stock):
-    __slots__ = (
-        "_app_protocol",
-        "_handshake_start_time",
-        "_handshake_timeout_handle",
-        "_incoming",
-        "_outgoing",
-        "_shutdown_timeout_handle",
-        "_sslobj",
-        "_ssl_buffer",
-        "_ssl_buffer_view",
-        "_state",
-        "_transport",
-        "_write_backlog",
-    )
+class _SSLProtocolTransport(_core.TLSWriter, _StockTransport):
+    _write_as_asyncio = _StockTransport.write
+    _writelines_as_asyncio = _StockTransport.writelines
 
-    max_size = 16 * 1024  # all that one read of OpenSSL's gives: a record
+
+class SSLProtocol(_core.TLSProtocol, _stock):
+    max_size = 16 * 1024  # of the buffer until there is a transport
 
     def __init__(self, *args, **kwargs):
-        # Attributes of asyncio's class; whatever is set late would find no room in a burst of connections.
-        self._handshake_start_time = None
-        self._handshake_timeout_handle = None
-        self._shutdown_timeout_handle = None
         super().__init__(*args, **kwargs)
+        sslobj = self._sslobj
+        self._engine = sslobj._sslobj if _is_plain(sslobj) else None
         self._loop._adopt_reader(self._app_protocol)
+
+    _get_app_transport = with_globals(
+        _stock._get_app_transport, _SSLProtocolTransport=_SSLProtocolTransport
+    )
 
     def connection_made(self, transport):
         if isinstance(transport, _core.Stream):
@@ -55,28 +41,14 @@ class SSLProtocol(_stock):
         self._ssl_buffer = self._ssl_buffer_view.obj
         super().connection_made(transport)
 
-    def get_buffer(self, n):
-        return self._ssl_buffer_view
-
-    def _do_read__copied(self):
-        records, ended = [], False
-        sslobj, incoming = self._sslobj, self._incoming
-        try:
-            while True:
-                record = sslobj.read(self.max_size)
-                if not record:
-                    ended = True  # the peer's close_notify
-                    break
-                records.append(record)
-                if not incoming.pending and not sslobj.pending():
-                    break
-        except sslproto.SSLAgainErrors:
-            pass
-        if records:
-            self._app_protocol.data_received(b"".join(records))
-        if ended:
-            self._call_eof_received()
-            self._start_shutdown()
+    def _advance(self):
+        # What is left of asyncio's buffer_updated().
+        if self._state is sslproto.SSLProtocolState.DO_HANDSHAKE:
+            self._do_handshake()
+        elif self._state is sslproto.SSLProtocolState.FLUSHING:
+            self._do_flush()
+        elif self._state is sslproto.SSLProtocolState.SHUTDOWN:
+            self._do_shutdown()
 
 
 def _shared_buffer(loop):
@@ -86,22 +58,57 @@ def _shared_buffer(loop):
     return view
 
 
-# What asyncio's reading uses, on every Python so far; another one may do something else as well.
-_READING = {
-    *("SSLAgainErrors", "_app_protocol", "_call_eof_received", "_sslobj", "_start_shutdown"),
-    *("append", "data_received", "join", "max_size", "read"),
-}
-if set(_stock._do_read__copied.__code__.co_names) != _READING:
-    del SSLProtocol._do_read__copied
+def _is_plain(sslobj):
+    # Does it only pass the calls on?
+    return type(sslobj) is _SSLObject and _methods(_SSLObject, _PASSED_ON) == _passed_on
 
-SSLProtocol.__module__ = _stock.__module__
-SSLProtocol.__qualname__ = _stock.__qualname__
+
+def _methods(cls, names):
+    return [vars(cls).get(name) for name in names]
+
+
+if sslproto.ssl is not None:
+    _SSLObject = sslproto.ssl.SSLObject
+    _PASSED_ON = ("read", "write", "pending")
+    _passed_on = _methods(_SSLObject, _PASSED_ON)
+
+# What src/tls.c does in place of asyncio's, and whether it still is what is known there.
+_REPLACED = (
+    "_control_app_writing",
+    "_control_ssl_reading",
+    "_do_read",
+    "_do_read__copied",
+    "_get_read_buffer_size",
+    "_get_write_buffer_size",
+    "_process_outgoing",
+    "_write_appdata",
+    "buffer_updated",
+    "get_buffer",
+)
+_replaced = _methods(_stock, _REPLACED)
+_WRITING = ("write", "writelines")
+_writing = _methods(_StockTransport, _WRITING)
+
+for _class, _asyncios in ((SSLProtocol, _stock), (_SSLProtocolTransport, _StockTransport)):
+    _class.__module__ = _asyncios.__module__
+    _class.__qualname__ = _asyncios.__qualname__
+del _class, _asyncios
+_core._own_methods(_SSLProtocolTransport)
 
 
 def make_protocol(*args, **kwargs):
     """Make an asyncio.sslproto.SSLProtocol, of whatever class goes by that name now."""
-    current = sslproto.SSLProtocol
-    return (SSLProtocol if current is _stock else current)(*args, **kwargs)
+    return (SSLProtocol if _is_original() else sslproto.SSLProtocol)(*args, **kwargs)
+
+
+def _is_original():
+    # Has nobody replaced a class, or one of the methods that are in C here?
+    return (
+        sslproto.SSLProtocol is _stock
+        and sslproto._SSLProtocolTransport is _StockTransport
+        and _methods(_StockTransport, _WRITING) == _writing
+        and _methods(_stock, _REPLACED) == _replaced
+    )
 
 
 start_tls = base_events.BaseEventLoop.start_tls
