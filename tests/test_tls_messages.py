@@ -1,4 +1,4 @@
-"""What src/tls.c does for each message in place of asyncio's protocol."""
+"""What src/tls*.c does for each message in place of asyncio's protocol."""
 
 import array
 import asyncio
@@ -8,7 +8,7 @@ import sys
 from asyncio import sslproto
 
 import pytest
-from support import HOTLOOP, Logged
+from support import ASYNCIO, HOTLOOP, Logged
 
 RECORD = 16 * 1024
 
@@ -277,31 +277,91 @@ def test_close_in_data_received_sends_what_was_written_before(run, server_tls, c
     assert run(main()) == (b"the last word", ["eof", None])
 
 
-def test_a_buffered_protocol_from_the_middle_on(run, server_tls, client_tls):
-    class Buffered(asyncio.BufferedProtocol):
-        def __init__(self):
-            self.buffer, self.received = bytearray(10), b""
+class BufferedPeer(Peer, asyncio.BufferedProtocol):
+    buffer = memoryview(bytearray(100_000))
 
-        def get_buffer(self, sizehint):
-            return self.buffer
+    def get_buffer(self, sizehint):
+        assert sizehint >= 0
+        return self.buffer
 
-        def buffer_updated(self, nbytes):
-            self.received += self.buffer[:nbytes]
+    def buffer_updated(self, nbytes):
+        self.data_received(bytes(self.buffer[:nbytes]))
+
+
+@pytest.mark.parametrize("room", [1, 10, RECORD, 100_000])
+def test_a_buffered_protocol_from_the_middle_on(run, server_tls, client_tls, room):
+    data = bytes(range(256)) * 300
 
     async def main():
         async with connected(server_tls, client_tls, echo) as (client, _):
             client.transport.write(b"first")
             await until(lambda: client.received == b"first")
-            second = Buffered()
+            second = BufferedPeer()
+            second.buffer = memoryview(bytearray(room))
             client.transport.set_protocol(second)
-            client.transport.write(b"0123456789abcdef")
-            await until(lambda: second.received == b"0123456789abcdef")
+            sent = data if room > 10 else data[:1000]
+            client.transport.write(sent)
+            await until(lambda: len(second.received) == len(sent))
+            assert second.received == sent
             client.transport.set_protocol(client)
 
     run(main())
 
 
-@pytest.mark.parametrize("name", ["_do_read", "_process_outgoing", "_write_appdata", "buffer_updated"])
+def test_many_records_come_into_a_bytearray(server_tls, client_tls):
+    """asyncio slices it, and loses all but the first record that came at once."""
+
+    async def main():
+        async with connected(server_tls, client_tls, echo) as (client, server):
+            second = BufferedPeer()
+            second.buffer = bytearray(100_000)
+            client.transport.set_protocol(second)
+            server.transport.write(b"".join(bytes([i]) * RECORD for i in range(1, 6)))
+            await until(lambda: len(second.received) == 5 * RECORD)
+            assert [second.received.count(i) for i in range(6)] == [0] + 5 * [RECORD]
+            client.transport.set_protocol(client)
+
+    HOTLOOP.run(main())
+
+
+@pytest.mark.parametrize("kind", [Peer, BufferedPeer])
+def test_the_end_comes_after_the_data(run, server_tls, client_tls, kind):
+    def close(protocol, data):
+        protocol.transport.write(b"x" * 3 * RECORD)
+        protocol.transport.close()
+
+    async def main():
+        async with connected(server_tls, client_tls, close) as (client, _):
+            second = kind()
+            client.transport.set_protocol(second)
+            client.transport.write(b"go")
+            await second.lost
+            client.lost.set_result(None)
+            return len(second.received), second.events
+
+    assert run(main()) == (3 * RECORD, ["eof", None])
+
+
+@pytest.mark.parametrize("wrong", [None, b"", bytearray(), 5, memoryview(b"readonly")], ids=repr)
+def test_a_buffer_that_cannot_be_read_into(run, server_tls, client_tls, wrong):
+    async def main():
+        contexts = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: contexts.append(told))
+        async with connected(server_tls, client_tls, echo) as (client, server):
+            second = BufferedPeer()
+            second.buffer = wrong
+            client.transport.set_protocol(second)
+            client.transport.write(b"x")
+            await second.lost
+            client.lost.set_result(None)
+            return second.events, [(c["message"], repr(c["exception"])) for c in contexts]
+
+    assert run(main()) == ASYNCIO.run(main())
+
+
+@pytest.mark.parametrize(
+    "name", ["_do_read", "_process_outgoing", "_write_appdata", "buffer_updated"]
+)
 def test_a_method_replaced_in_asyncios_class_is_called(
     run, server_tls, client_tls, monkeypatch, name
 ):

@@ -1,4 +1,4 @@
-"""asyncio's TLS protocol, with what it does for each message in C (src/tls.c), and smaller.
+"""asyncio's TLS protocol, with what it does for each message in C (src/tls*.c), and smaller.
 
 asyncio's protocol has a buffer of 256 KiB of its own, and asks OpenSSL for as much in fresh memory,
 though that gives 16 KiB at a time. Here the protocols on a loop's own streams share one buffer, as
@@ -72,11 +72,12 @@ if sslproto.ssl is not None:
     _PASSED_ON = ("read", "write", "pending")
     _passed_on = _methods(_SSLObject, _PASSED_ON)
 
-# What src/tls.c does in place of asyncio's, and whether it still is what is known there.
+# What src/tlsread.c and src/tlswrite.c do in place of asyncio's.
 _REPLACED = (
     "_control_app_writing",
     "_control_ssl_reading",
     "_do_read",
+    "_do_read__buffered",
     "_do_read__copied",
     "_get_read_buffer_size",
     "_get_write_buffer_size",
