@@ -17,6 +17,7 @@ from . import (
     streams,
     tasks,
     threads,
+    tls,
 )
 from .env import SCENARIOS
 
@@ -35,4 +36,5 @@ __all__ = [
     "streams",
     "tasks",
     "threads",
+    "tls",
 ]
