@@ -566,6 +566,7 @@ stream_tp_clear(PyObject *op)
     return 0;
 }
 
+/* What was dropped with the transport may yet write to it: the socket stays, closed, as asyncio's. */
 static void
 stream_tp_finalize(PyObject *op)
 {
@@ -577,7 +578,9 @@ stream_tp_finalize(PyObject *op)
     if (PyErr_ResourceWarning(op, 1, "unclosed transport %R", op) < 0) {
         PyErr_WriteUnraisable(op);
     }
-    if (close_socket(self) < 0
+    hl_watch_release(self->watch);
+    self->sock_fd = &hl_stream_no_fd;
+    if ((self->sock != NULL && hl_socket_close(self->st, self->sock) < 0)
         || (self->st->server_knows_transports && detach_from_server(self) < 0)) {
         PyErr_WriteUnraisable(op);
     }

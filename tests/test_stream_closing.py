@@ -249,6 +249,26 @@ def test_a_transport_dropped_open_warns_and_closes(kind):
     assert end == b"" and [each[0] for each in caught] == [ResourceWarning]
 
 
+@pytest.mark.parametrize("method, args", [("write", (b"data",)), ("close", ()), ("abort", ())])
+def test_using_a_transport_after_its_finalizer_ran(method, args):
+    """As that of a StreamWriter over TLS does, dropped together with it."""
+
+    async def main():
+        log = []
+        transport, peer = await connect(Events(log))
+        transport._loop._remove_reader(transport._sock_fd)
+        with pytest.warns(ResourceWarning):
+            transport.__del__()
+        getattr(transport, method)(*args)
+        await until(lambda: len(log) == 2)
+        with peer:
+            return log, transport.is_closing(), peer.recv(10)
+
+    (log, closing, end), told = same_on_both(on_loop(main))
+    assert [log[0], log[1][0]] == ["connection_made", "connection_lost"]
+    assert closing and end == b"" and told == []
+
+
 # -- misuse ------------------------------------------------------------------
 
 
