@@ -11,7 +11,7 @@ import sys
 import warnings
 
 import pytest
-from streams import Events, plain, raw_pair, reset
+from streams import Events, on_loop, plain, raw_pair, reset
 from support import (
     HOTLOOP,
     PATIENCE,
@@ -31,7 +31,9 @@ LIMIT = 20 * PATIENCE
 async def serving(factory, kind="tcp", **options):
     """A server on a loopback port or an abstract Unix address, and where it listens."""
     loop = asyncio.get_running_loop()
-    if kind == "tcp":
+    if "sock" in options:
+        server = await loop.create_server(factory, **options)
+    elif kind == "tcp":
         server = await loop.create_server(factory, "127.0.0.1", 0, **options)
     else:
         listener = socket.socket(socket.AF_UNIX)
@@ -445,6 +447,41 @@ def test_a_listening_socket_handed_in(loop, run):
         assert listener.fileno() == -1
 
     run(main())
+
+
+@pytest.mark.parametrize("kind", ["subclass", "wrapper", "patched"])
+def test_a_listening_socket_that_accepts_in_its_own_way(kind, monkeypatch):
+    accept = socket.socket.accept
+
+    def renamed(self):
+        return accept(getattr(self, "sock", self))[0], "me"
+
+    class Wrapper:
+        def __init__(self, sock):
+            self.sock = sock
+
+        def __getattr__(self, name):
+            return getattr(self.sock, name)
+
+    async def main():
+        made = []
+        listener = socket.create_server(("127.0.0.1", 0))
+        if kind == "patched":
+            monkeypatch.setattr(socket.socket, "accept", renamed)
+        elif kind == "wrapper":
+            listener, Wrapper.accept = Wrapper(listener), renamed
+        else:
+            cls = type("Listener", (socket.socket,), {"accept": renamed})
+            listener = cls(fileno=listener.detach())
+        async with serving(collecting(made), sock=listener) as (_, where):
+            clients = await reach(where)
+            await until(lambda: made and made[0].transport)
+            name = made[0].transport.get_extra_info("peername")
+            await over(made, clients)
+        monkeypatch.undo()
+        return name
+
+    assert same_on_both(on_loop(main)) == ("me", [])
 
 
 def test_an_inherited_socket_gets_nodelay(loop, run):

@@ -132,7 +132,7 @@ class EventLoop(_core.Loop, Connecting, SocketCalls, asyncio.SelectorEventLoop):
     def _start_serving(
         self, protocol_factory, sock, sslcontext=None, server=None, backlog=100, *rest, **more
     ):
-        if sslcontext is None:
+        if sslcontext is None and _accepts_plainly(sock):
             context = rest[2] if len(rest) > 2 else more.get("context")
             self._listen(protocol_factory, sock, server, backlog, context)
         else:
@@ -220,6 +220,15 @@ def _is_plain(sock):
         getattr(type(sock), name, None) is getattr(socket.socket, name)
         for name in ("recv", "recv_into", "send", "sendmsg", "shutdown")
     )
+
+
+_Socket, _accept = socket.socket, socket.socket.accept
+
+
+def _accepts_plainly(sock):
+    # Does it make a socket.socket, as known here, of each connection?
+    method = getattr(sock, "accept", None)
+    return getattr(method, "__func__", None) is _accept and socket.socket is _Socket
 
 
 def _join_executor(loop, executor, joined):
