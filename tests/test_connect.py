@@ -263,6 +263,31 @@ def test_methods_put_in_place_of_asyncio_s_are_called(name, on, monkeypatch):
     assert same_on_both(scenario)[1]
 
 
+@pytest.mark.parametrize("name", ["_accept_connection2", "_make_socket_transport"])
+@pytest.mark.parametrize("on", ["instance", "class"])
+def test_methods_put_in_place_of_asyncio_s_accept(name, on, monkeypatch):
+    async def main():
+        loop = asyncio.get_running_loop()
+        owner = loop if on == "instance" else type(loop)
+        original = getattr(owner, name)
+        protocol, calls = Events(), []
+
+        def replaced(*args, **keywords):
+            calls.append(name)
+            return original(*args, **keywords)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, replaced)
+            server = await loop.create_server(lambda: protocol, "127.0.0.1", 0)
+            with socket.create_connection(server.sockets[0].getsockname()):
+                await until(lambda: protocol.transport)
+            await asyncio.wait_for(protocol.lost, LIMIT)
+        server.close()
+        return calls
+
+    assert same_on_both(on_loop(main)) == ([name], [])
+
+
 @pytest.mark.parametrize("name", ["__init__", "close", "_real_close"])
 def test_methods_of_sockets_put_in_place_are_called(name, monkeypatch):
     async def main():

@@ -132,7 +132,7 @@ class EventLoop(_core.Loop, Connecting, SocketCalls, asyncio.SelectorEventLoop):
     def _start_serving(
         self, protocol_factory, sock, sslcontext=None, server=None, backlog=100, *rest, **more
     ):
-        if sslcontext is None and _accepts_plainly(sock):
+        if sslcontext is None and _accepts_as_known(self, sock):
             context = rest[2] if len(rest) > 2 else more.get("context")
             self._listen(protocol_factory, sock, server, backlog, context)
         else:
@@ -225,10 +225,17 @@ def _is_plain(sock):
 _Socket, _accept = socket.socket, socket.socket.accept
 
 
-def _accepts_plainly(sock):
-    # Does it make a socket.socket, as known here, of each connection?
-    method = getattr(sock, "accept", None)
-    return getattr(method, "__func__", None) is _accept and socket.socket is _Socket
+def _accepts_as_known(loop, sock):
+    # Has nobody put anything in place of what asyncio would call for each connection?
+    return (
+        socket.socket is _Socket
+        and _is_method(sock, "accept", _accept)
+        and all(_is_method(loop, *known) for known in _accepting)
+    )
+
+
+def _is_method(owner, name, function):
+    return getattr(getattr(owner, name, None), "__func__", None) is function
 
 
 def _join_executor(loop, executor, joined):
@@ -298,6 +305,10 @@ def _name_as_asyncio(cls):
             method.__qualname__ = stock.__qualname__
 
 
+_accepting = [
+    (name, getattr(EventLoop, name))
+    for name in ("_accept_connection", "_accept_connection2", "_make_socket_transport")
+]
 for _class in (EventLoop, Connecting, SocketCalls):
     _name_as_asyncio(_class)
 _core._own_methods(EventLoop)
