@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import ssl
 from asyncio import sslproto
 
 import pytest
-from support import HOTLOOP
+from support import HOTLOOP, PATIENCE
 
+LIMIT = 20 * PATIENCE
 INLINE_ATTRIBUTES = 30  # CPython's SHARED_KEYS_MAX_SIZE
 
 
@@ -266,3 +268,48 @@ def test_the_protocol_gets_a_record_as_it_is(run, server_tls, client_tls):
     run(main())
     assert calls[:2] == [(bytes, 1), (bytes, 1000)]
     assert sum(size for _, size in calls) == 1 + 1000 + 16384 and (bytes, 0) not in calls
+
+
+class Borrowed:
+    """An SSL object of somebody else's, who takes all that came at once."""
+
+    def __init__(self, incoming, obj, real):
+        self.incoming, self.obj, self.real = incoming, obj, real
+
+    def __getattr__(self, name):
+        if name == "pending":
+            raise AttributeError(name)
+        return getattr(self.obj, name)
+
+    def read(self, *args):
+        self.real.write(self.incoming.read())
+        return self.obj.read(*args)
+
+    def do_handshake(self):
+        self.real.write(self.incoming.read())
+        return self.obj.do_handshake()
+
+
+def test_an_ssl_object_that_is_not_the_ssl_module_s(run, client_tls, server_tls):
+    """As mocket has it."""
+
+    class Context:
+        def wrap_bio(self, incoming, outgoing, **options):
+            real = ssl.MemoryBIO()
+            return Borrowed(incoming, client_tls.wrap_bio(real, outgoing, **options), real)
+
+    async def main():
+        server = await asyncio.start_server(echo, "127.0.0.1", 0, ssl=server_tls)
+        reader, writer = await asyncio.open_connection(
+            *server.sockets[0].getsockname(), ssl=Context(), server_hostname="localhost"
+        )
+        data = bytes(range(256)) * 1000
+        writer.write(data)
+        assert await asyncio.wait_for(reader.readexactly(len(data)), LIMIT) == data
+        writer.transport.abort()
+        server.close()
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others)
+        await asyncio.sleep(0.01)
+
+    run(main())
