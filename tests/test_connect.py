@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 from sockets import nobody
-from streams import Events, connect, on_loop, plain, what
+from streams import Events, connect, on_loop, plain, raw_pair, what
 from support import (
     HOTLOOP,
     PATIENCE,
@@ -326,6 +326,56 @@ def test_a_subclass_in_place_of_the_socket(monkeypatch):
             return type(sock) is Mine, sock.fileno()
 
     assert same_on_both(on_loop(main)) == ((True, -1), [])
+
+
+@pytest.mark.parametrize("accepted", [False, True], ids=["connected", "accepted"])
+def test_methods_of_sockets_that_receive_in_their_own_way(accepted, monkeypatch):
+    recv = socket.socket.recv
+
+    async def main():
+        loop, protocol = asyncio.get_running_loop(), Events()
+        with monkeypatch.context() as patch, listening() as listener:
+            patch.setattr(socket.socket, "recv", lambda self, size: recv(self, size).upper())
+            with socket.socket() as peer:
+                peer.connect(listener.getsockname())
+                if accepted:
+                    server = await loop.create_server(lambda: protocol, sock=listener)
+                else:
+                    await connect(protocol, sockets=(listener.accept()[0], peer))
+                peer.send(b"data")
+                await until(lambda: protocol.data)
+            await asyncio.wait_for(protocol.lost, LIMIT)
+            if accepted:
+                server.close()
+        return protocol.data
+
+    assert same_on_both(on_loop(main)) == (b"DATA", [])
+
+
+def test_another_class_in_place_of_the_socket(monkeypatch):
+    """As mocket has it, which wraps one."""
+
+    class Mine:
+        def __init__(self, sock):
+            self.sock = sock
+
+        def recv(self, size):
+            return self.sock.recv(size).upper()
+
+        def __getattr__(self, name):
+            return getattr(self.sock, name)
+
+    async def main():
+        protocol, (ours, peer) = Events(), raw_pair()
+        with monkeypatch.context() as patch, peer:
+            patch.setattr(socket, "socket", Mine)
+            await connect(protocol, sockets=(Mine(ours), peer))
+            peer.send(b"data")
+            await until(lambda: protocol.data)
+        await asyncio.wait_for(protocol.lost, LIMIT)
+        return protocol.data
+
+    assert same_on_both(on_loop(main)) == (b"DATA", [])
 
 
 def test_a_file_of_the_socket_outlives_the_transport():

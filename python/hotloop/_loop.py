@@ -6,6 +6,7 @@ handlers, exception handlers, shutdown of generators, ...) is the running Python
 
 import asyncio
 import inspect
+import operator
 import os
 import selectors
 import signal
@@ -214,21 +215,25 @@ class EventLoop(_core.Loop, Connecting, SocketCalls, asyncio.SelectorEventLoop):
         self._csock = None
 
 
+# Programs put other classes, and methods, in place of the socket module's.
+_Socket, _accept = socket.socket, socket.socket.accept
+_get_methods = operator.attrgetter("recv", "recv_into", "send", "sendmsg", "shutdown")
+_methods = _get_methods(_Socket)
+
+
 def _is_plain(sock):
     # Does it leave to socket.socket what our transports do by system calls?
-    return type(sock) is socket.socket or all(
-        getattr(type(sock), name, None) is getattr(socket.socket, name)
-        for name in ("recv", "recv_into", "send", "sendmsg", "shutdown")
-    )
-
-
-_Socket, _accept = socket.socket, socket.socket.accept
+    try:
+        return _get_methods(type(sock)) == _methods
+    except AttributeError:
+        return False
 
 
 def _accepts_as_known(loop, sock):
     # Has nobody put anything in place of what asyncio would call for each connection?
     return (
         socket.socket is _Socket
+        and _get_methods(_Socket) == _methods
         and _is_method(sock, "accept", _accept)
         and all(_is_method(loop, *known) for known in _accepting)
     )
