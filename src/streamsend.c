@@ -238,11 +238,12 @@ on_writable(HLLoop *loop, PyObject *op)
 
 /* ---- Flushing ---- */
 
-/* Nothing to do, or the kernel takes no more? */
+/* Nothing to do, or the kernel takes no more, or took no more when the loop was closed? */
 static bool
 is_flushed(const HLStream *self)
 {
-    return self->queue.size == 0 || self->conn_lost || hl_watch_is_set(self->watch, HL_WRITE);
+    return self->queue.size == 0 || self->conn_lost || hl_watch_is_set(self->watch, HL_WRITE)
+           || self->loop->closed;
 }
 
 /* What follows upon send_queue() if that failed, or left something. */
@@ -251,10 +252,6 @@ not_all_sent(HLStream *self, int sent)
 {
     if (sent < 0) {
         return hl_stream_sending_failed(self);
-    }
-    if (hl_loop_check_closed(self->loop) < 0) {
-        hl_stream_drop_queue(self);
-        return -1;
     }
     hl_watch_set(self->watch, HL_WRITE, (PyObject *)self, on_writable);
     return hl_stream_maybe_pause(self);
@@ -361,6 +358,20 @@ flush_later(HLLoop *loop, HLStream *self)
     loop->last_unflushed = self;
 }
 
+/* As asyncio does it: all goes out at once, or the write fails. */
+static int
+flush_after_close(HLStream *self)
+{
+    if (send_queue(self) < 0) {
+        return hl_stream_sending_failed(self);
+    }
+    if (self->queue.size == 0) {
+        return 0;
+    }
+    hl_stream_drop_queue(self);
+    return hl_loop_check_closed(self->loop);
+}
+
 /* Flush now, or when the entry that runs now is done? */
 int
 hl_stream_flush_in_time(HLStream *self)
@@ -371,6 +382,9 @@ hl_stream_flush_in_time(HLStream *self)
     }
     if (self->queue.size >= HL_FLUSH_SIZE || self->queue.size > self->high_water
         || loop->thread_id != PyThread_get_thread_ident()) {
+        if (loop->closed) {
+            return flush_after_close(self);
+        }
         return capture_context_of_writes(self) < 0 ? -1 : hl_stream_flush(self);
     }
     if (!self->unflushed) {

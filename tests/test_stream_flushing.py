@@ -5,8 +5,8 @@ import socket
 import time
 
 import pytest
-from streams import BIG, Events, connect, on_loop, raw_pair, receive_all
-from support import HOTLOOP, outcome, same_on_both, until
+from streams import BIG, Events, connect, on_loop, plain, raw_pair, receive_all
+from support import HOTLOOP, collect, outcome, same_on_both, until
 
 
 def test_pieces_written_by_one_entry_arrive_in_order(loop, run, kind):
@@ -292,3 +292,29 @@ def test_a_socket_that_was_only_looked_at_does_not_hurry_writes():
         return early, late
 
     assert on_loop(main)(HOTLOOP) == (("raised", b"head"), [])
+
+
+def test_what_the_kernel_had_not_taken_when_the_loop_was_closed():
+    def scenario(impl):
+        async def main():
+            transport, peer = await connect(Events())
+            transport.write(BIG)
+            return transport, peer
+
+        loop = impl.new_event_loop()
+        transport, peer = loop.run_until_complete(main())
+        loop.close()
+        results = [
+            plain(repr(transport)),
+            transport.get_write_buffer_size() > 0,
+            outcome(transport.write_eof),
+            outcome(transport.close),
+            transport.is_closing(),
+        ]
+        with pytest.warns(ResourceWarning) as caught:
+            del transport
+            collect()
+        peer.close()
+        return results, {plain(str(each.message)) for each in caught}
+
+    assert "unclosed transport <TRANSPORT closing fd=N>" in same_on_both(scenario)[1]
