@@ -170,7 +170,7 @@ struct HLLoop {
     int old_wakeup_fd;
     bool owns_wakeup_fd;
     unsigned char signal_numbers[64];
-    int signal_count; /* how many of them came in the last poll */
+    int signal_count; /* how many of them came and were not delivered yet */
 
     /* Watched descriptors, see watch.c and watchpoll.c. */
     HLWatch **watches; /* owned, by descriptor */

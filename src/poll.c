@@ -283,7 +283,7 @@ hl_poll(HLLoop *loop, bool may_block)
         hl_wakeup_renew(loop);
     }
     hl_watch_verify(loop);
-    if (may_block && !due) {
+    if (may_block && !due && loop->signal_count == 0) {
         atomic_store(&loop->sleeping, 1);
         /* From here on senders wake us; what they sent before is seen now. */
         run_detached(loop, hl_inbox_is_empty(&loop->inbox) ? UV_RUN_ONCE : UV_RUN_NOWAIT);

@@ -19,11 +19,16 @@ static void
 on_signal(uv_poll_t *poll, int Py_UNUSED(status), int Py_UNUSED(events))
 {
     HLLoop *loop = poll->data;
-    ssize_t n = read(loop->signal_fds[0], loop->signal_numbers, sizeof(loop->signal_numbers));
-    loop->signal_count = n > 0 ? (int)n : 0;
-    if (n > 0 && loop->owns_wakeup_fd && loop->old_wakeup_fd >= 0) {
+    unsigned char *numbers = loop->signal_numbers + loop->signal_count;
+    size_t room = sizeof(loop->signal_numbers) - (size_t)loop->signal_count;
+    ssize_t n = read(loop->signal_fds[0], numbers, room);
+    if (n <= 0) {
+        return;
+    }
+    loop->signal_count += (int)n;
+    if (loop->owns_wakeup_fd && loop->old_wakeup_fd >= 0) {
         /* It may be full or closed. */
-        (void)!write(loop->old_wakeup_fd, loop->signal_numbers, (size_t)n);
+        (void)!write(loop->old_wakeup_fd, numbers, (size_t)n);
     }
 }
 
@@ -65,21 +70,22 @@ hl_wakeup_fileno(HLLoop *loop)
     return loop->signal_fds[1];
 }
 
-/* Run Python's handlers, then those of add_signal_handler(). */
+/* Run Python's handlers, then those of add_signal_handler().  If one of Python's raises, the others
+   are left to the next poll, which may be that of the next run. */
 int
 hl_wakeup_deliver(HLLoop *loop)
 {
+    if (PyErr_CheckSignals() < 0) {
+        return -1;
+    }
     PyObject *numbers = PyBytes_FromStringAndSize((const char *)loop->signal_numbers,
                                                   loop->signal_count);
-    loop->signal_count = 0;
     if (numbers == NULL) {
         return -1;
     }
-    PyObject *done = NULL;
-    if (PyErr_CheckSignals() == 0) {
-        done = PyObject_CallMethodOneArg((PyObject *)loop, loop->st->name._process_self_data,
-                                         numbers);
-    }
+    loop->signal_count = 0;
+    PyObject *done = PyObject_CallMethodOneArg((PyObject *)loop,
+                                               loop->st->name._process_self_data, numbers);
     Py_DECREF(numbers);
     Py_XDECREF(done);
     return done != NULL ? 0 : -1;

@@ -1,6 +1,7 @@
 """Signals: handlers of the signal module, those of add_signal_handler, the wake-up descriptor."""
 
 import asyncio
+import ctypes
 import os
 import signal
 import socket
@@ -137,6 +138,22 @@ def test_a_signal_from_before_the_run_is_handled_in_it(loop):
     loop.run_forever()
     timer.cancel()
     assert loop.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_a_signal_that_comes_with_ctrl_c_is_handled_in_the_next_run(loop):
+    send = getattr(ctypes.CDLL(None), "raise")  # no line of Python between the two
+    before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
+    loop.add_signal_handler(signal.SIGUSR2, loop.stop)
+    loop.call_soon(send, signal.SIGUSR2)
+    loop.call_soon(send, signal.SIGUSR1)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    late = loop.call_later(PROMPT, loop.stop)
+    loop.run_forever()
+    assert loop.time() < late.when()
+    late.cancel()
+    assert loop.remove_signal_handler(signal.SIGUSR2)
+    signal.signal(signal.SIGUSR1, before)
 
 
 def test_every_one_of_a_few_signals_is_handled(loop):
