@@ -557,6 +557,8 @@ int hl_wakeup_begin(HLLoop *loop);
 void hl_wakeup_end(HLLoop *loop);
 /* Before a sleep of a loop that owns the wake-up descriptor: a program may have set its own. */
 void hl_wakeup_renew(HLLoop *loop);
+/* As that, on every Python. */
+int hl_wakeup_take_back(HLLoop *loop);
 int hl_wakeup_fileno(HLLoop *loop);
 int hl_wakeup_deliver(HLLoop *loop);
 void hl_wakeup_close(HLLoop *loop);

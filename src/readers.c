@@ -173,6 +173,12 @@ loop_wakeup_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
     return fd < 0 ? NULL : PyLong_FromLong(fd);
 }
 
+static PyObject *
+loop_take_wakeup_fd_back(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return hl_wakeup_take_back((HLLoop *)self) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
 #define KEYWORD_METHOD(function) \
     (PyCFunction)(void (*)(void))function, METH_FASTCALL | METH_KEYWORDS
 
@@ -193,5 +199,8 @@ PyMethodDef hl_reader_methods[] = {
      "_transport_of($self, fd, /)\n--\n\nReturn the transport that owns fd, or None."},
     {"_wakeup_fileno", loop_wakeup_fileno, METH_NOARGS,
      "_wakeup_fileno($self, /)\n--\n\nReturn the descriptor for signal.set_wakeup_fd()."},
+    {"_take_wakeup_fd_back", loop_take_wakeup_fd_back, METH_NOARGS,
+     "_take_wakeup_fd_back($self, /)\n--\n\n"
+     "Call signal.set_wakeup_fd() again, if the loop runs in the main thread."},
     {NULL, NULL, 0, NULL},
 };

@@ -4,8 +4,9 @@
    when the run ends, and told of signals meanwhile: asyncio leaves it in place (Twisted's reactor
    learns from it that a child has ended).
 
-   asyncio's add_signal_handler() (inherited) sets the wake-up descriptor to self._csock, which is
-   this pipe as well, and leaves it set until the last handler is removed.
+   asyncio's add_signal_handler() sets the wake-up descriptor to self._csock, which is this pipe as
+   well, and leaves it set until the last handler is removed or one is refused.  A loop that runs
+   takes it back then, whatever loop that was called on (_loop.py).
 
    A program may set a descriptor of its own while the loop runs (trio's guest mode does).  From 3.14
    on it is seen before the loop sleeps (poll.c), and treated as the one that was there in the
@@ -166,6 +167,20 @@ hl_wakeup_renew(HLLoop *loop)
     if (before != fd) {
         loop->old_wakeup_fd = before;
     }
+}
+
+int
+hl_wakeup_take_back(HLLoop *loop)
+{
+    int fd = loop->signal_fds[1], before = fd;
+    bool ours = loop->owns_wakeup_fd && loop->pid == hl_process_id();
+    if (ours && set_wakeup_fd(loop, fd, &before) < 0) {
+        return -1;
+    }
+    if (before != fd) {
+        loop->old_wakeup_fd = before;
+    }
+    return 0;
 }
 
 void

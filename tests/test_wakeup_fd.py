@@ -62,17 +62,13 @@ def test_a_descriptor_set_meanwhile_is_told_of_signals(run, wakeup, python_handl
     assert wakeup[0].recv(10) == bytes([signal.SIGUSR1])
 
 
-@needs_a_look_before_each_sleep
-def test_a_signal_ends_a_sleep_though_the_program_has_set_a_descriptor(loop, wakeup):
-    def interrupt(signum, frame):
-        raise KeyboardInterrupt
-
+def ctrl_c_ends_a_sleep(loop, prepare):
     async def main():
-        signal.set_wakeup_fd(wakeup[1].fileno())
+        prepare()
         threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1)).start()
         await asyncio.sleep(60 * PATIENCE)
 
-    before = signal.signal(signal.SIGUSR1, interrupt)
+    before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
     try:
         started = loop.time()
         task = loop.create_task(main())
@@ -84,6 +80,45 @@ def test_a_signal_ends_a_sleep_though_the_program_has_set_a_descriptor(loop, wak
             loop.run_until_complete(task)
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+@needs_a_look_before_each_sleep
+def test_a_signal_ends_a_sleep_though_the_program_has_set_a_descriptor(loop, wakeup):
+    ctrl_c_ends_a_sleep(loop, lambda: signal.set_wakeup_fd(wakeup[1].fileno()))
+
+
+def test_a_signal_ends_a_sleep_though_a_handler_was_refused(loop):
+    def prepare():
+        with pytest.raises(RuntimeError):
+            loop.add_signal_handler(signal.SIGKILL, print)
+
+    ctrl_c_ends_a_sleep(loop, prepare)
+
+
+@pytest.mark.parametrize("closes", [False, True])
+def test_a_signal_ends_a_sleep_though_another_loop_has_had_a_handler(new_loop, closes):
+    other = new_loop()
+
+    def prepare():
+        other.add_signal_handler(signal.SIGUSR2, print)
+        if closes:
+            other.close()
+
+    ctrl_c_ends_a_sleep(new_loop(), prepare)
+
+
+def test_another_loop_is_told_of_signals_that_come_meanwhile(new_loop):
+    other, loop = new_loop(), new_loop()
+
+    async def main():
+        other.add_signal_handler(signal.SIGUSR1, other.stop)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        await asyncio.sleep(0.01)
+
+    loop.run_until_complete(main())
+    late = other.call_later(5 * PATIENCE, other.stop)
+    other.run_forever()
+    assert other.time() < late.when()
 
 
 def test_a_descriptor_closed_meanwhile_is_not_put_back(wakeup):

@@ -80,13 +80,19 @@ class EventLoop(_core.Loop, Connecting, SocketCalls, asyncio.SelectorEventLoop):
         EventLoop.run_until_complete = nesting_run_until_complete
         return True
 
+    def add_signal_handler(self, sig, callback, *args):
+        """Have callback(*args) called by the loop when the signal comes. See asyncio."""
+        try:
+            super().add_signal_handler(sig, callback, *args)
+        finally:
+            _keep_wakeup_fd()
+
     def remove_signal_handler(self, sig):
         """Remove a signal's handler; return True if there was one. See asyncio."""
-        removed = super().remove_signal_handler(sig)
-        if removed and not self._signal_handlers and self.is_running():
-            # asyncio has given the wake-up descriptor up; Ctrl-C still needs it.
-            signal.set_wakeup_fd(self._wakeup_fileno(), warn_on_full_buffer=False)
-        return removed
+        try:
+            return super().remove_signal_handler(sig)
+        finally:
+            _keep_wakeup_fd()
 
     # Stream transports are the core's; TLS is asyncio's, on top of them.
 
@@ -219,6 +225,13 @@ class EventLoop(_core.Loop, Connecting, SocketCalls, asyncio.SelectorEventLoop):
 _Socket, _accept = socket.socket, socket.socket.accept
 _get_methods = operator.attrgetter("recv", "recv_into", "send", "sendmsg", "shutdown")
 _methods = _get_methods(_Socket)
+
+
+def _keep_wakeup_fd():
+    # asyncio has given the wake-up descriptor up, or to a loop that does not run: Ctrl-C still needs it.
+    loop = asyncio._get_running_loop()
+    if isinstance(loop, EventLoop):
+        loop._take_wakeup_fd_back()
 
 
 def _is_plain(sock):
