@@ -1,11 +1,20 @@
 """Closing a loop, dropping it, and programs that end without closing it."""
 
 import asyncio
+import signal
 import threading
 import weakref
 
 import pytest
-from support import collect, nothing, one_turn, outcome, same_on_both, script_output
+from support import (
+    collect,
+    nothing,
+    one_turn,
+    open_descriptors,
+    outcome,
+    same_on_both,
+    script_output,
+)
 
 # -- closing -----------------------------------------------------------------
 
@@ -134,6 +143,30 @@ def test_closing_from_another_thread_than_the_one_that_ran(loop):
     thread.start()
     thread.join(20)
     assert loop.is_closed()
+
+
+def test_closing_from_a_thread_that_may_not_remove_signal_handlers(impl):
+    """It says so, and gives everything back all the same."""
+    before = open_descriptors()
+    loop = impl.new_event_loop()
+    loop.add_signal_handler(signal.SIGUSR1, print)
+    one_turn(loop)
+
+    def scheduled():
+        pass
+
+    loop.call_soon(scheduled)
+    gone = weakref.ref(scheduled)
+    del scheduled
+    result = []
+    thread = threading.Thread(target=lambda: result.append(outcome(loop.close)[:2]))
+    thread.start()
+    thread.join()
+    assert result == [("raised", ValueError)]
+    assert loop.is_closed() and gone() is None
+    assert open_descriptors() == before
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGUSR1, signal.SIG_DFL)
 
 
 def test_a_loop_may_run_in_one_thread_after_another(loop):

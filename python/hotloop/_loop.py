@@ -41,8 +41,11 @@ class EventLoop(_core.Loop, Connecting, SocketCalls, asyncio.SelectorEventLoop):
 
     def close(self):
         """Close the loop, as asyncio does; it must not be running."""
-        super(_core.Loop, self).close()
-        super().close()
+        try:
+            super(_core.Loop, self).close()
+        finally:  # asyncio has closed it, too, when it may not remove the signal handlers here
+            if self.is_closed():
+                super().close()
 
     async def _shutdown_default_executor_in_time(self, timeout=None):
         """Wait for the default executor's threads for up to timeout seconds. See asyncio."""
