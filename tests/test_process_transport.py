@@ -4,6 +4,7 @@ import asyncio
 import re
 import signal
 import subprocess
+import sys
 
 import pytest
 from processes import LIMIT, PIPE, children, ended_but_not_told, finish, pidfds
@@ -166,6 +167,19 @@ def test_a_start_that_is_cancelled(loop, run, turns, nothing_left):
 
     run(main())
     run(asyncio.sleep(0.01))
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in 3.12")
+def test_a_start_by_eager_tasks(loop, run, nothing_left):
+    """Nobody has the process before its protocol has its pipes."""
+
+    async def main():
+        loop.set_task_factory(asyncio.eager_task_factory)
+        process = await asyncio.create_subprocess_exec("cat", stdin=PIPE, stdout=PIPE)
+        assert process.stdin is not None and process.stdout is not None
+        assert await finish(process.communicate(b"!")) == (b"!", None)
+
+    run(main())
 
 
 def test_a_start_that_is_cancelled_twice(run, nothing_left):

@@ -8,7 +8,7 @@ import os
 import struct
 import sys
 import warnings
-from asyncio import base_events, base_subprocess, events, protocols, unix_events
+from asyncio import base_events, base_subprocess, events, futures, protocols, unix_events
 
 _logger = logging.getLogger("asyncio")
 
@@ -26,8 +26,8 @@ class ProcessTransport(unix_events._UnixSubprocessTransport):
             if not waiter.cancelled():
                 waiter.set_exception(exc)
         else:
-            if not waiter.cancelled():
-                waiter.set_result(None)
+            # After connection_made(), also if this is an eager task, and nobody waits yet.
+            self._loop.call_soon(futures._set_result_unless_cancelled, waiter, None)
 
     def _connect_all(self):
         loop = self._loop
