@@ -9,6 +9,7 @@ import weakref
 
 import hotloop
 import pytest
+from hotloop import _executor
 from support import collect
 from workers import LIMIT, all_busy, gone, workers
 
@@ -133,6 +134,15 @@ def test_shutdown_of_the_executor_itself(loop, run):
         await asyncio.gather(*busy)
 
     run(main())
+
+
+def test_no_worker_is_started_after_shutdown():
+    """By a thread that has asked for one before; shutdown() joins those there are."""
+    executor = _executor.new_default_executor()
+    executor.shutdown()
+    with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
+        _executor._start_worker(weakref.ref(executor), executor._pool)
+    assert not executor._threads
 
 
 # -- the core's own objects -----------------------------------------------------------

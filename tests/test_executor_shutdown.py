@@ -182,6 +182,21 @@ ENDS = {
         loop.run_until_complete(loop.run_in_executor(None, work, 0))
         time.sleep(0.03)
         """,
+    "a worker that is just being started": """
+        begun = threading.Event()
+
+        class Slow(threading.Thread):
+            def __init__(self, *args, **options):
+                super().__init__(*args, **options)
+                begun.set()
+                time.sleep(0.2)
+
+        loop = new_event_loop()
+        user = threading.Thread(target=loop.run_in_executor, args=(None, print, "called"))
+        threading.Thread = Slow
+        user.start()
+        begun.wait()
+        """,
     "sys.exit in a coroutine": """
         async def main():
             asyncio.get_running_loop().run_in_executor(None, time.sleep, 0.02)

@@ -14,12 +14,14 @@ from . import _core
 # first, as concurrent.futures does with its own.
 _workers = weakref.WeakKeyDictionary()
 _exiting = False
+_lock = threading.RLock()  # no worker is started while, or after, its executor or Python ends
 
 
 def _at_exit():
     global _exiting
-    _exiting = True
-    workers = list(_workers.items())
+    with _lock:
+        _exiting = True
+        workers = list(_workers.items())
     for _, pool in workers:
         pool.stop(True)
     _join(thread for thread, _ in workers)
@@ -31,17 +33,25 @@ def _join(threads):
             thread.join()
 
 
+def _after_fork():
+    global _lock
+    _lock = threading.RLock()
+    _workers.clear()
+
+
 # Not atexit: this runs before the interpreter joins threads, and in subinterpreters as well.
 threading._register_atexit(_at_exit)
-os.register_at_fork(after_in_child=_workers.clear)
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _start_worker(executor, pool):
     """Called by the pool, which needs one more thread."""
     executor = executor()  # a weak reference, lest a thread in _workers keeps itself there
-    with executor._lock:
+    with _lock:
         if _exiting:
             raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+        if executor._shutdown:
+            raise RuntimeError("cannot schedule new futures after shutdown")
         name = f"asyncio_{len(executor._threads)}"
         thread = threading.Thread(target=pool.work, name=name)
         executor._threads.add(thread)
@@ -84,7 +94,6 @@ class DefaultExecutor(concurrent.futures.ThreadPoolExecutor):
 
     def __init__(self):
         super().__init__(thread_name_prefix="asyncio")
-        self._lock = threading.RLock()
         start = functools.partial(_start_worker, weakref.ref(self))
         self._pool = self._work_queue = _core.Pool(self._max_workers, start)
 
@@ -96,7 +105,7 @@ class DefaultExecutor(concurrent.futures.ThreadPoolExecutor):
 
     def shutdown(self, wait=True, *, cancel_futures=False):
         """Take no more calls, and wait for those there are; see concurrent.futures.Executor."""
-        with self._lock:
+        with _lock:
             self._shutdown = True
             self._pool.stop(False)
         if cancel_futures:
