@@ -117,6 +117,16 @@ def test_instrumentation_of_submit_sees_the_calls(loop, run, monkeypatch):
     assert calls == [pow]
 
 
+def test_what_cannot_be_called_is_the_futures_to_tell(loop, run):
+    async def main():
+        await asyncio.to_thread(int)
+        future = loop.run_in_executor(executor=None, func=1)
+        with pytest.raises(TypeError, match="'int' object is not callable"):
+            await future
+
+    run(main())
+
+
 def test_shutdown_of_the_executor_itself(loop, run):
     async def main():
         go_on = threading.Event()

@@ -69,13 +69,13 @@ class _Submitted:
 
     def __init__(self, fn, args, kwargs):
         self.future = concurrent.futures.Future()
-        self.call = functools.partial(fn, *args, **kwargs)
+        self.fn, self.args, self.kwargs = fn, args, kwargs
 
     def __call__(self):
         if not self.future.set_running_or_notify_cancel():
             return
         try:
-            result = self.call()
+            result = self.fn(*self.args, **self.kwargs)
         except BaseException as exc:
             self.future.set_exception(exc)
             self = None  # the exception's traceback refers to this frame
