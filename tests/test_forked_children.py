@@ -8,7 +8,7 @@ import sys
 from textwrap import dedent
 
 import pytest
-from support import HOTLOOP, script_output
+from support import ASYNCIO, HOTLOOP, script_output
 
 hotloop_only = pytest.mark.skipif(HOTLOOP.name != "hotloop", reason="a test of hotloop alone")
 
@@ -287,28 +287,36 @@ def test_children_of_children(impl):
     assert output.splitlines() == lines
 
 
-@pytest.mark.skipif(
-    sys.version_info < (3, 12),
-    reason="before 3.12 asyncio leaves the parent's wake-up descriptor in the child",
-)
-def test_a_signal_to_the_child_does_not_reach_the_parent(impl):
+@pytest.mark.parametrize("runs", ["no loop", "a loop"])
+def test_a_signal_to_the_child_does_not_reach_the_parent(impl, runs):
+    if impl is ASYNCIO and runs == "no loop" and sys.version_info < (3, 12):
+        pytest.skip("before 3.12 asyncio leaves the parent's wake-up descriptor in the child")
     output = run_forking(
         impl,
         """
+        async def handle():
+            handled = asyncio.Event()
+            asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, handled.set)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            await handled.wait()
+
+        def child():
+            if sys.argv[1] == "a loop":
+                asyncio._set_running_loop(None)
+                run(handle())
+            else:
+                os.kill(os.getpid(), signal.SIGUSR1)
+            return "done"
+
         async def main():
             asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, print, "handled")
-
-            def child():
-                os.kill(os.getpid(), signal.SIGUSR1)
-                time.sleep(0.02)
-                return "done"
-
             fork(child)
             await asyncio.sleep(0.02)
             print("parent")
 
         run(main())
         """,
+        runs,
     )
     assert output == "child: done\nexit code 0\nparent\n"
 

@@ -5,6 +5,7 @@ handlers, exception handlers, shutdown of generators, ...) is the running Python
 """
 
 import asyncio
+import functools
 import inspect
 import operator
 import os
@@ -350,6 +351,10 @@ def _flush_before_fork():
 
 
 os.register_at_fork(before=_flush_before_fork)
+
+if sys.version_info < (3, 12):
+    # Signals to the child are none of the parent's. Later asyncios do so themselves.
+    os.register_at_fork(after_in_child=functools.partial(signal.set_wakeup_fd, -1))
 
 if sys.version_info >= (3, 14):
     from ._debuggers import learn_task_layout
