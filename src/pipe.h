@@ -75,6 +75,23 @@ hl_pipe_would_block(void)
     return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
 }
 
+/* Around a read or write: without the GIL where it may block, for who shares the file may have made
+   it blocking. */
+static inline PyThreadState *
+hl_pipe_detach(const HLPipe *self)
+{
+    int flags = fcntl(self->fd, F_GETFL);
+    return flags < 0 || (flags & O_NONBLOCK) ? NULL : PyEval_SaveThread();
+}
+
+static inline void
+hl_pipe_attach(PyThreadState *saved)
+{
+    if (saved != NULL) {
+        PyEval_RestoreThread(saved);
+    }
+}
+
 /* ---- From readpipe.c and writepipe.c ---- */
 
 int hl_read_pipe_tp_init(PyObject *self, PyObject *args, PyObject *kwargs);

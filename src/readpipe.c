@@ -11,11 +11,16 @@
 /* A bytes object with what can be read now: empty at the end, NULL with errno set on failure or
    an exception. */
 static PyObject *
-read_some(HLPipe *self)
+read_some(HLPipe *self, HLLoop *loop)
 {
-    char *buffer = hl_loop_read_buffer(self->loop, HL_READ_MAX);
-    ssize_t n = buffer != NULL ? read(self->fd, buffer, HL_READ_MAX) : -1;
-    return n < 0 ? NULL : hl_spare_fill(&self->loop->spare, buffer, n);
+    char *buffer = hl_loop_read_buffer(loop, HL_READ_MAX);
+    if (buffer == NULL) {
+        return NULL;
+    }
+    PyThreadState *saved = hl_pipe_detach(self);
+    ssize_t n = read(self->fd, buffer, HL_READ_MAX);
+    hl_pipe_attach(saved);
+    return n < 0 ? NULL : hl_spare_fill(&loop->spare, buffer, n);
 }
 
 static int
@@ -58,7 +63,7 @@ read_ready(HLPipe *self, HLLoop *loop)
     if (self->losing || self->protocol == NULL) {
         return 0;
     }
-    PyObject *data = read_some(self);
+    PyObject *data = read_some(self, loop);
     if (data == NULL) {
         return reading_failed(self);
     }
@@ -66,7 +71,7 @@ read_ready(HLPipe *self, HLLoop *loop)
         Py_DECREF(data);
         return received_eof(self);
     }
-    PyObject *protocol = Py_NewRef(self->protocol);
+    PyObject *protocol = Py_NewRef(self->protocol != NULL ? self->protocol : Py_None);
     PyObject *done = PyObject_CallMethodOneArg(protocol, self->st->name.data_received, data);
     Py_DECREF(protocol);
     hl_spare_release(&loop->spare, data);

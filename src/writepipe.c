@@ -161,7 +161,9 @@ reader_is_gone(HLPipe *self, HLLoop *Py_UNUSED(loop))
 static Py_ssize_t
 write_some(HLPipe *self, const char *data, Py_ssize_t length)
 {
+    PyThreadState *saved = hl_pipe_detach(self);
     ssize_t sent = write(self->fd, data, (size_t)length);
+    hl_pipe_attach(saved);
     if (sent < 0 && hl_pipe_would_block()) {
         return 0;
     }
@@ -177,7 +179,12 @@ write_ready(HLPipe *self, HLLoop *Py_UNUSED(loop))
     if (buffered(self) == 0) {
         return hl_pipe_unwatch(self, HL_WRITE);
     }
-    Py_ssize_t sent = write_some(self, PyByteArray_AS_STRING(self->buffer), buffered(self));
+    Py_buffer view;
+    if (PyObject_GetBuffer(self->buffer, &view, PyBUF_SIMPLE) < 0) {
+        return -1;
+    }
+    Py_ssize_t sent = write_some(self, view.buf, view.len);
+    PyBuffer_Release(&view);
     if (sent < 0) {
         return writing_failed(self);
     }
@@ -247,7 +254,7 @@ write_data(HLPipe *self, PyObject *data)
     }
     idle = buffered(self) == 0;
     Py_ssize_t sent = idle ? write_some(self, view.buf, view.len) : 0;
-    int rc = sent < 0 || sent == view.len
+    int rc = sent < 0 || sent == view.len || self->loop == NULL
                  ? 0
                  : keep_rest(self, (const char *)view.buf + sent, view.len - sent);
     PyBuffer_Release(&view);

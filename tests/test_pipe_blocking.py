@@ -9,7 +9,7 @@ import warnings
 
 import pytest
 from pipe_ends import KINDS, Recorder, connect_both, drain, ends, fill, is_blocking
-from support import PATIENCE, collect, script_command, turns, until
+from support import PATIENCE, collect, script_command, script_output, turns, until
 
 # -- the blocking mode -------------------------------------------------------
 
@@ -208,6 +208,55 @@ def test_a_program_that_ends_without_closing_puts_the_mode_back(hotloop_only, im
     process = subprocess.run(command, stdin=read, capture_output=True, timeout=20 * PATIENCE)
     assert (process.returncode, process.stderr) == (0, b"")
     assert is_blocking(read)
+
+
+BLOCKED = """
+import os, sys, threading
+
+async def main(side):
+    loop = asyncio.get_running_loop()
+    read, write = os.pipe()
+    came = threading.Event()
+    received = []
+
+    class Receiver(asyncio.Protocol):
+        def data_received(self, data):
+            received.append(data)
+            came.set()
+
+    def other_end():
+        if side == "write":
+            while data := os.read(read, 65536):
+                received.append(data)
+        else:
+            for data in (b"to one", b"to the other"):
+                os.write(write, data)
+                came.wait()
+
+    thread = threading.Thread(target=other_end)
+    if side == "write":
+        transport, _ = await loop.connect_write_pipe(asyncio.Protocol, os.fdopen(write, "wb", 0))
+        os.set_blocking(write, True)
+        thread.start()
+        transport.write(bytes(1 << 20))
+        transport.close()
+    else:
+        for fd in (read, os.dup(read)):
+            await loop.connect_read_pipe(Receiver, os.fdopen(fd, "rb", 0))
+        os.set_blocking(read, True)
+        thread.start()
+        while len(received) < 2:
+            await asyncio.sleep(0)
+    await asyncio.to_thread(thread.join)
+    print(b"".join(received).strip(bytes(1)).decode() or sum(map(len, received)))
+
+run(main(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("side, result", [("read", "to oneto the other"), ("write", "1048576")])
+def test_threads_go_on_while_a_pipe_blocks_that_somebody_made_blocking(impl, side, result):
+    assert script_output(impl, BLOCKED, side, flags=("-W", "ignore")) == result + "\n"
 
 
 # -- stdin and stdout of a process -------------------------------------------
