@@ -321,6 +321,27 @@ def test_sendfile_over_a_transport(loop, run, tmp_path):
     run(main())
 
 
+def test_a_second_sendfile_leaves_the_first_alone(loop, run, tmp_path):
+    payload = os.urandom(5_000_000)
+    path = tmp_path / "file"
+    path.write_bytes(payload)
+
+    async def main():
+        async with receiving() as (received, where):
+            transport, protocol = await loop.create_connection(Recorder, *where)
+            with path.open("rb") as file:
+                sending = asyncio.ensure_future(loop.sendfile(transport, file))
+                await asyncio.sleep(0)
+                with pytest.raises(KeyError):
+                    await loop.sendfile(transport, file)
+                assert await sending == len(payload)
+            transport.close()
+            assert await asyncio.wait_for(received.get(), LIMIT) == payload
+            await protocol.lost
+
+    run(main())
+
+
 def test_sendfile_over_tls_falls_back(loop, run, tmp_path, server_tls, client_tls):
     payload = os.urandom(100_000)
     path = tmp_path / "file"

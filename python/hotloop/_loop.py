@@ -166,6 +166,8 @@ class EventLoop(_core.Loop, Connecting, SocketCalls, asyncio.SelectorEventLoop):
 
     async def _sendfile_native(self, transp, file, offset, count):
         # asyncio takes the transport out of this table meanwhile, so that nobody asks for it.
+        if transp._lent:
+            raise KeyError(transp._sock_fd)
         self._transports[transp._sock_fd] = transp
         transp._lent = True
         try:
