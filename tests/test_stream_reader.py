@@ -296,6 +296,18 @@ def test_a_cancelled_read_leaves_what_comes_to_the_next(impl, kind):
     impl.run(main())
 
 
+def test_readline_takes_an_exception_that_is_set_for_its_own(impl, kind):
+    async def main():
+        async with connection(kind) as (reader, _, _):
+            reader.set_exception(asyncio.IncompleteReadError(b"part", None))
+            assert [await reader.readline(), await reader.readline()] == [b"part"] * 2
+            reader.set_exception(asyncio.LimitOverrunError("too long", 0))
+            with pytest.raises(ValueError, match="^too long$"):
+                await reader.readline()
+
+    impl.run(main())
+
+
 def test_reading_stops_at_twice_the_limit(impl, kind):
     async def main():
         async with connection(kind, limit=1000) as (reader, _, peer):

@@ -96,9 +96,9 @@ class StreamReader(_Stock):
 
     async def readline(self):
         core = self._core
-        if core.exception is not None:
-            raise core.exception
         try:
+            if core.exception is not None:
+                raise core.exception
             found = core.take_until(b"\n", 0)
             while type(found) is int:
                 waiter = core.wait("readuntil")
