@@ -242,6 +242,14 @@ hl_datagram_send(PyObject *self, PyObject *data, PyObject *addr)
 
 /* ---- Sending what had to wait ---- */
 
+static HLDatagram
+pop_sending(HLDatagramTransport *t)
+{
+    HLDatagram item = hl_datagram_pop(&t->sending);
+    t->buffer_size -= (size_t)PyBytes_GET_SIZE(item.data) + HL_DATAGRAM_HEADER;
+    return item;
+}
+
 #ifdef __linux__
 static bool
 fill_message(HLDatagramTransport *t, HLDatagram *item, struct mmsghdr *message, struct iovec *part,
@@ -260,8 +268,20 @@ fill_message(HLDatagramTransport *t, HLDatagram *item, struct mmsghdr *message, 
     return true;
 }
 
+/* The first of the queue is gone, though it was not sent.  Always -1, with an exception set. */
+static int
+batch_failed(HLDatagramTransport *t)
+{
+    PyErr_SetFromErrno(PyExc_OSError);
+    PyObject *raised = hl_take_exception();
+    HLDatagram item = pop_sending(t);
+    hl_datagram_release(&item);
+    hl_give_exception(raised);
+    return -1;
+}
+
 /* Send the first of the queue, as many as one system call takes.  Returns how many went out; 0
-   if that has to be found out by sending the first one alone. */
+   if that has to be found out by sending the first one alone; -1 if sending it failed. */
 static int
 send_batch(HLDatagramTransport *t)
 {
@@ -278,7 +298,8 @@ send_batch(HLDatagramTransport *t)
         return 0;
     }
     int sent = sendmmsg(t->fd, messages, (unsigned)count, MSG_DONTWAIT | MSG_NOSIGNAL);
-    return sent > 0 ? sent : 0;
+    bool failed = sent < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR;
+    return failed ? batch_failed(t) : sent > 0 ? sent : 0;
 }
 #else
 static int
@@ -287,14 +308,6 @@ send_batch(HLDatagramTransport *Py_UNUSED(t))
     return 0;
 }
 #endif
-
-static HLDatagram
-pop_sending(HLDatagramTransport *t)
-{
-    HLDatagram item = hl_datagram_pop(&t->sending);
-    t->buffer_size -= (size_t)PyBytes_GET_SIZE(item.data) + HL_DATAGRAM_HEADER;
-    return item;
-}
 
 static int
 push_back(HLDatagramTransport *t, HLDatagram *item)
@@ -329,7 +342,7 @@ hl_datagram_write(PyObject *self)
         if (sent > 0) {
             continue;
         }
-        sent = send_first(t);
+        sent = sent == 0 ? send_first(t) : -1;
         if (sent < 0) {
             return hl_datagram_handle_error(self, "Fatal write error on datagram transport");
         }

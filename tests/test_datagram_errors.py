@@ -2,8 +2,10 @@
 
 import asyncio
 import contextvars
+import ctypes
 import errno
 import socket
+import struct
 import sys
 
 import pytest
@@ -127,6 +129,28 @@ def test_a_refused_datagram_is_an_error_received():
     assert (
         on_both(scenario)[0][0][1:3] == [("error", ConnectionRefusedError, errno.ECONNREFUSED)] * 2
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="how Linux tells of a peer that disconnects")
+def test_an_error_that_is_pending_takes_the_first_of_the_queue_with_it():
+    async def scenario(loop):
+        transport, protocol, peer = await unix_pair(loop)
+        transport.pause_reading()
+        count = 0
+        while transport.get_write_buffer_size() < 30:
+            transport.sendto(b"%d" % count)
+            count += 1
+        nowhere = struct.pack("H14x", socket.AF_UNSPEC)
+        assert ctypes.CDLL(None).connect(peer.fileno(), nowhere, len(nowhere)) == 0
+        received = drain(peer)
+        await until(lambda: not transport.get_write_buffer_size())
+        received += drain(peer)
+        await lost((transport, protocol))
+        peer.close()
+        return received, protocol.log
+
+    (_, log), _ = on_both(scenario)
+    assert ("error", ConnectionResetError, errno.ECONNRESET) in log
 
 
 def test_the_error_is_being_handled_in_error_received():
