@@ -58,6 +58,21 @@ push_side(HLLoop *loop, const HLWatchSide *side)
     }
 }
 
+/* Who calls loop._add_reader() gets the Handle, and may cancel it: that is as good as removed. */
+static bool
+remove_cancelled(HLLoop *loop, int fd)
+{
+    bool removed = false;
+    for (HLSide side = HL_READ; side <= HL_WRITE; side++) {
+        PyObject *waiting = hl_watch_waiting(loop, fd, side);
+        if (waiting != NULL && hl_is_handle(loop->st, waiting) && hl_handle(waiting)->cancelled) {
+            Py_XDECREF(hl_watch_stop(loop, fd, side));
+            removed = true;
+        }
+    }
+    return removed;
+}
+
 /* libuv asks epoll up to 48 times in a poll, as long as it is told of 1,024 descriptors. */
 static bool
 is_told_again(HLWatch *watch)
@@ -77,6 +92,9 @@ on_watch(uv_poll_t *poll, int status, int events)
         hl_watch_disarm(watch); /* until the next poll, so that this one ends */
         mark_unverified(watch);
         return;
+    }
+    if (remove_cancelled(loop, watch->fd)) {
+        return; /* the watch may be gone; if not, the next poll tells of it */
     }
     if (status < 0) {
         /* An error condition stops a uv_poll_t; selectors report it as ready both ways. */

@@ -279,6 +279,18 @@ def test_the_blocking_mode_of_a_descriptor_is_left_alone(loop, pipe, pair):
     assert write in seen
 
 
+def test_a_reader_whose_handle_was_cancelled_is_removed(loop, pair):
+    left, right = pair
+    right.send(b"x")
+    seen = []
+    loop._add_reader(left, seen.append, "reader").cancel()
+    loop.add_writer(left, seen.append, "writer")
+    turns(loop, 3)
+    assert not loop.remove_reader(left)
+    assert loop.remove_writer(left)
+    assert set(seen) == {"writer"}
+
+
 def test_removal_takes_effect_at_once(loop, pair):
     """uvloop#61: a removal that lags lets the loop spin on a ready descriptor."""
     left, right = pair
