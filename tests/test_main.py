@@ -187,6 +187,23 @@ def test_the_exit_status_is_pythons(script, tmp_path, source):
     assert got.stderr.strip().splitlines()[-1:] == last
 
 
+@pytest.mark.parametrize("end", ["", "sys.exit(3)", "1 / 0", "raise KeyboardInterrupt"])
+def test_finalizers_at_the_end_still_see_the_scripts_names(script, tmp_path, end):
+    path = script(f"""
+import sys
+
+class Closing:
+    def __del__(self):
+        print("closed", NAME, sys is not None)
+
+NAME = "it"
+closing = Closing()
+{end}
+""")
+    expected, _ = same_as_python([path], tmp_path)
+    assert expected.stdout == "closed it True\n"
+
+
 def test_a_traceback_shows_the_script(script, tmp_path):
     path = script("def function():\n    raise LookupError('lost')\n\nfunction()\n")
     result = run_hotloop(path, cwd=tmp_path)

@@ -116,6 +116,7 @@ def begin_traceback_below_us(error):
 
     def excepthook(kind, value, seen):
         if value is error:
+            sys.excepthook = hook  # through the error we hold the program's objects, which end before sys
             value.__traceback__ = seen = traceback
         hook(kind, value, seen)
 
@@ -132,7 +133,8 @@ def main():
     try:
         run(target, program.__dict__)
     except BaseException as error:
-        begin_traceback_below_us(error)
+        if sys.flags.inspect or not isinstance(error, SystemExit):
+            begin_traceback_below_us(error)
         raise  # to Python, whose exit code it decides: SystemExit, Ctrl-C and all
 
 
