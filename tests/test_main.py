@@ -320,6 +320,22 @@ asyncio.run(main())
     assert expected.stdout == "hello\nchild\n45\n"
 
 
+def test_the_current_directory_may_be_gone(script, tmp_path):
+    program = script("print('ran')\n")
+    start = script(
+        """
+import os, sys
+os.mkdir("gone")
+os.chdir("gone")
+os.rmdir("../gone")
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+""",
+        "start.py",
+    )
+    got = run_python(start, "-m", "hotloop", program, cwd=tmp_path)
+    assert (got.returncode, got.stdout) == (0, "ran\n"), got
+
+
 def test_the_current_directory_is_kept(script, tmp_path):
     path = script("import os; print(os.getcwd())\n", "folder/script.py")
     expected, _ = same_as_python([path], tmp_path)

@@ -65,7 +65,7 @@ def run_code(source, namespace):
 
 def run_path(path, namespace):
     """Run a script, a folder or zip file with a __main__.py, or the standard input."""
-    full = os.path.join(os.getcwd(), path)
+    full = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
     if path == "-":
         if not sys.flags.safe_path:
             sys.path[0] = ""
