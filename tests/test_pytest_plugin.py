@@ -253,6 +253,21 @@ def test_other_loops_can_be_allowed(on_hotloop, pytester, how):
     result.stdout.fnmatch_lines(["hotloop: other event loops were allowed, and ran *"])
 
 
+def test_a_test_that_is_run_again_fails_again(on_hotloop, pytester):
+    pytester.makeconftest(
+        """
+        from _pytest.runner import runtestprotocol
+
+        def pytest_runtest_protocol(item, nextitem):
+            runtestprotocol(item, nextitem=nextitem, log=False)
+            for report in runtestprotocol(item, nextitem=nextitem, log=False):
+                item.ihook.pytest_runtest_logreport(report=report)
+            return True
+        """
+    )
+    on_hotloop(OTHERS).assert_outcomes(passed=4, failed=2, errors=2)
+
+
 def test_a_failure_of_the_tests_own_stays(on_hotloop):
     result = on_hotloop(
         """
