@@ -532,6 +532,8 @@ extern PyMethodDef hl_run_methods[];
 /* ---- From poll.c and wakeup.c ---- */
 
 int64_t hl_monotonic_ns(void);
+/* Is there another time.monotonic?  freezegun puts one there, and mocks. */
+bool hl_clock_is_replaced(HLState *st);
 /* loop.time(), or its override. */
 int hl_loop_time(HLLoop *loop, double *now);
 /* Open the uv_loop_t, if it is not open yet: a loop that never runs costs no descriptors. */

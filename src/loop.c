@@ -105,8 +105,12 @@ loop_tp_setattro(PyObject *self, PyObject *name, PyObject *value)
 /* ---- Methods ---- */
 
 static PyObject *
-loop_time(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
+loop_time(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
+    HLLoop *loop = (HLLoop *)self;
+    if (hl_clock_is_replaced(loop->st)) {
+        return hl_loop_call_inherited(loop, "time", NULL, 0, NULL);
+    }
     return PyFloat_FromDouble((double)hl_monotonic_ns() / 1e9);
 }
 

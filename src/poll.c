@@ -40,10 +40,16 @@ hl_monotonic_ns(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+bool
+hl_clock_is_replaced(HLState *st)
+{
+    return PyDict_GetItemWithError(st->time_names, st->name.monotonic) != st->monotonic;
+}
+
 int
 hl_loop_time(HLLoop *loop, double *now)
 {
-    if (!(loop->patched & HL_PATCHED_TIME)) {
+    if (!(loop->patched & HL_PATCHED_TIME) && !hl_clock_is_replaced(loop->st)) {
         *now = (double)hl_monotonic_ns() / 1e9;
         return 0;
     }

@@ -25,10 +25,10 @@
     X(data) X(data_received) X(datagram_received) X(debug) X(delay) X(eager_start)                \
     X(eof_received) X(error_received) X(exception) X(extend) X(fd) X(feed_data) X(fileno)         \
     X(get_buffer) X(get_debug) X(get_loop) X(getpeername) X(getsockname) X(gettimeout)            \
-    X(is_running) X(join) X(loop) X(message) X(msg) X(name) X(pause_reading) X(pause_writing)     \
-    X(peername) X(pending) X(pipe) X(protocol) X(read) X(receive) X(recv) X(recv_into)            \
-    X(recvfrom) X(recvfrom_into) X(result) X(resume_reading) X(resume_writing) X(run) X(send)     \
-    X(sendto) X(setblocking) X(slow_callback_duration) X(socket) X(sockname)                      \
+    X(is_running) X(join) X(loop) X(message) X(monotonic) X(msg) X(name) X(pause_reading)         \
+    X(pause_writing) X(peername) X(pending) X(pipe) X(protocol) X(read) X(receive) X(recv)        \
+    X(recv_into) X(recvfrom) X(recvfrom_into) X(result) X(resume_reading) X(resume_writing)       \
+    X(run) X(send) X(sendto) X(setblocking) X(slow_callback_duration) X(socket) X(sockname)       \
     X(source_traceback) X(throw) X(time) X(transport) X(when) X(write)
 
 typedef struct {
@@ -80,6 +80,8 @@ typedef struct {
     X(set_asyncgen_hooks, "sys", "set_asyncgen_hooks")                                           \
     X(set_wakeup_fd, "signal", "set_wakeup_fd")                                                  \
     X(main_thread, "threading", "main_thread")                                                   \
+    X(time_names, "time", "__dict__")                                                            \
+    X(monotonic, "time", "monotonic")                                                            \
     X(convert_future_exc, "asyncio.futures", "_convert_future_exc")
 
 /* The same, where the running Python may lack them: NULL then. */

@@ -86,6 +86,34 @@ def test_a_class_put_on_a_loop_that_exists(loop, run):
     run(asyncio.sleep(0.001))
 
 
+def test_another_time_monotonic_is_heeded(loop, run):
+    """freezegun puts one there."""
+
+    async def main():
+        now, seen = 1000.0, []
+        with mock.patch("time.monotonic", lambda: now):
+            timer = loop.call_later(10, seen.append, 1)
+            sleeper = asyncio.create_task(asyncio.sleep(10))
+            await asyncio.sleep(0)
+            assert (loop.time(), timer.when(), seen, sleeper.done()) == (1000.0, 1010.0, [], False)
+            now += 10
+            await sleeper
+            assert seen == [1]
+        assert abs(loop.time() - time.monotonic()) < 1
+
+    run(main())
+
+
+def test_errors_of_another_time_monotonic(loop, run):
+    async def main():
+        with mock.patch("time.monotonic", lambda: 1 / 0):
+            for ask in loop.time, functools.partial(loop.call_later, 1, list):
+                with pytest.raises(ZeroDivisionError):
+                    ask()
+
+    run(main())
+
+
 def test_every_turn_asks(loop, run):
     async def main():
         clock = Clock()
