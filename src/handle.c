@@ -365,10 +365,27 @@ handle_call_on_loop(HLHandle *h, HLLoop *loop)
     return hl_context_switch(loop, h->context) < 0 ? NULL : handle_call(h);
 }
 
+/* By the function that a monitor has put in the place of asyncio's, which it calls in its turn. */
+static int
+handle_run_patched(PyObject *self, HLLoop *loop)
+{
+    HLState *st = loop->st;
+    PyObject *type = hl_handle(self)->when != NULL ? st->StockTimerHandle : st->StockHandle;
+    hl_context_leave(loop);
+    PyObject *run = PyObject_GetAttrString(type, "_run");
+    PyObject *done = run != NULL ? PyObject_CallOneArg(run, self) : NULL;
+    Py_XDECREF(run);
+    Py_XDECREF(done);
+    return done != NULL ? 0 : -1;
+}
+
 static int
 handle_run_in_context(PyObject *self, HLLoop *loop)
 {
     HLHandle *h = hl_handle(self);
+    if (loop != NULL && loop->patched & HL_PATCHED_RUN) {
+        return handle_run_patched(self, loop);
+    }
     PyObject *result = loop != NULL ? handle_call_on_loop(h, loop) : handle_call_in_context(h);
     if (result == Py_None) {
         Py_DECREF(result);

@@ -120,6 +120,7 @@ typedef struct {
 #define HL_PATCHED_CALL_SOON 2
 #define HL_PATCHED_CALL_AT 4
 #define HL_PATCHED_GET_DEBUG 8
+#define HL_PATCHED_RUN 16 /* asyncio.Handle._run(), by monitors of slow callbacks */
 
 struct HLLoop {
     PyObject_HEAD
@@ -146,8 +147,9 @@ struct HLLoop {
     bool in_poller;    /* the loop waits for it */
     double poll_limit; /* seconds, or one of HL_POLL_* */
     pid_t pid;
-    int patched;  /* HL_PATCHED_* */
-    int assigned; /* those of them that the loop has itself, not its class */
+    int patched;                 /* HL_PATCHED_* */
+    unsigned int handle_version; /* of asyncio.TimerHandle when that was found */
+    int assigned;                /* those of them that the loop has itself, not its class */
     bool debug;
     bool closed;
     bool stopping;
@@ -465,6 +467,8 @@ int hl_introspect_setup(PyObject *module, HLState *st);
 int hl_loop_setup(PyObject *module, HLState *st);
 /* See which methods somebody has put their own in place of. */
 int hl_loop_find_patches(HLLoop *loop);
+/* The same, if asyncio's handles have changed since: programs put theirs there while the loop runs. */
+int hl_loop_find_run(HLLoop *loop);
 /* May get_debug() be true? */
 static inline bool
 hl_loop_may_debug(const HLLoop *loop)
@@ -490,7 +494,8 @@ int hl_loop_check_process(HLLoop *loop);
 static inline bool
 hl_loop_is_plain(HLLoop *loop)
 {
-    return !loop->debug && !(loop->patched & HL_PATCHED_CALL_SOON) && !loop->closed;
+    return !loop->debug && !(loop->patched & (HL_PATCHED_CALL_SOON | HL_PATCHED_RUN))
+           && !loop->closed;
 }
 int hl_loop_take_inbox(HLLoop *loop);
 /* Move what other threads left in the inbox to the ready ring. */

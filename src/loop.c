@@ -61,10 +61,28 @@ is_same_method(PyObject *a, PyObject *b)
            && ((PyMethodDescrObject *)a)->d_method == ((PyMethodDescrObject *)b)->d_method;
 }
 
+/* Is what asyncio runs a handle by a function of its own?  *version: of the type that was asked. */
+static int
+is_run_original(HLState *st, unsigned int *version)
+{
+    PyObject *run = PyObject_GetAttrString(st->StockTimerHandle, "_run");
+    if (run == NULL) {
+        return -1;
+    }
+    *version = ((PyTypeObject *)st->StockTimerHandle)->tp_version_tag;
+    int original = PyFunction_Check(run) && PyFunction_GET_GLOBALS(run) == st->events_names;
+    Py_DECREF(run);
+    return original;
+}
+
 int
 hl_loop_find_patches(HLLoop *loop)
 {
-    int patched = loop->assigned;
+    int original = is_run_original(loop->st, &loop->handle_version);
+    if (original < 0) {
+        return -1;
+    }
+    int patched = loop->assigned | (original ? 0 : HL_PATCHED_RUN);
     for (size_t i = 0; i < Py_ARRAY_LENGTH(patchable); i++) {
         const char *name = patchable[i].name;
         PyObject *ours = PyObject_GetAttrString((PyObject *)loop->st->LoopType, name);
@@ -81,6 +99,13 @@ hl_loop_find_patches(HLLoop *loop)
     }
     loop->patched = patched;
     return 0;
+}
+
+int
+hl_loop_find_run(HLLoop *loop)
+{
+    PyTypeObject *type = (PyTypeObject *)loop->st->StockTimerHandle;
+    return type->tp_version_tag == loop->handle_version ? 0 : hl_loop_find_patches(loop);
 }
 
 /* Tests and virtual clocks assign to loop.time and loop.call_soon, or give the loop another class. */

@@ -277,7 +277,7 @@ poll(HLLoop *loop, bool may_block)
                              : hl_poll(loop, may_block) < 0) {
         return -1;
     }
-    return PyErr_CheckSignals();
+    return PyErr_CheckSignals() < 0 ? -1 : hl_loop_find_run(loop);
 }
 
 static int

@@ -43,6 +43,7 @@ typedef struct {
     X(StockTask, "_asyncio", "Task")                                                             \
     X(StockHandle, "asyncio", "Handle")                                                          \
     X(StockTimerHandle, "asyncio", "TimerHandle")                                                \
+    X(events_names, "asyncio.events", "__dict__")                                                \
     X(SelectorEventLoop, "asyncio", "SelectorEventLoop")                                         \
     X(CancelledError, "asyncio", "CancelledError")                                               \
     X(InvalidStateError, "asyncio", "InvalidStateError")                                         \

@@ -5,6 +5,7 @@ import contextvars
 import functools
 import sys
 import weakref
+from unittest import mock
 
 import hotloop
 import pytest
@@ -14,6 +15,7 @@ from support import (
     Contexts,
     collect,
     normalise,
+    nothing,
     one_turn,
     outcome,
     same_on_both,
@@ -483,3 +485,41 @@ def test_a_handle_whose_loop_fails_to_tell_the_debug_mode_raises_that(kind):
         with pytest.raises(LookupError, match="debug"):
             handle.cancel()
         assert handle._callback is print
+
+
+def test_a_run_of_the_programs_is_called():
+    """Monitors of slow callbacks (aiodebug, logfire) put theirs there, also while a loop runs."""
+
+    def scenario(impl):
+        run, seen = asyncio.Handle._run, []
+
+        def timed(handle):
+            callback = handle._callback
+            seen.append(type(getattr(callback, "__self__", None)))
+            seen.append(callback)
+            return run(handle)
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            with mock.patch.object(asyncio.Handle, "_run", timed):
+                await asyncio.sleep(0.001)
+                loop.call_later(0, dict)
+                loop.call_soon(list)
+                await asyncio.create_task(nothing())
+                await asyncio.sleep(0.001)
+                called = [what in seen for what in (dict, list, impl.Task)]
+            seen.clear()
+            loop.call_soon(list)
+            await asyncio.sleep(0.001)
+            return called, seen
+
+        return impl.run(main())
+
+    assert same_on_both(scenario) == ([True] * 3, [])
+
+
+def test_what_a_run_of_the_programs_raises_ends_the_loops(loop):
+    loop.call_soon(loop.stop)
+    with mock.patch.object(asyncio.Handle, "_run", side_effect=LookupError):
+        with pytest.raises(LookupError):
+            loop.run_forever()
