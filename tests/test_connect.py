@@ -288,6 +288,17 @@ def test_methods_put_in_place_of_asyncio_s_accept(name, on, monkeypatch):
     assert same_on_both(on_loop(main)) == ([name], [])
 
 
+def test_a_method_put_in_asyncio_s_class_is_called(monkeypatch):
+    """Suites that must not reach the network do that."""
+
+    async def refuse(*args, **keywords):
+        raise PermissionError
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "create_connection", refuse)
+    found, _ = same_on_both(on_loop(lambda: attempt("127.0.0.1", 1)))
+    assert found[0] is PermissionError
+
+
 @pytest.mark.parametrize("name", ["__init__", "close", "_real_close"])
 def test_methods_of_sockets_put_in_place_are_called(name, monkeypatch):
     async def main():

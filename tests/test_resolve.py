@@ -152,6 +152,14 @@ def test_a_patched_socket_module_is_asked_in_a_thread(loop, run, question):
     assert threads != [threading.current_thread()]
 
 
+def test_a_method_put_in_asyncio_s_class_is_asked(loop, run):
+    async def fake(*args, **options):
+        return args[1:]
+
+    with mock.patch.object(asyncio.BaseEventLoop, "getaddrinfo", fake):
+        assert run(loop.getaddrinfo("127.0.0.1", 80)) == ("127.0.0.1", 80)
+
+
 def test_a_patched_method_is_asked(loop, run):
     """As programs do that bring their own resolver."""
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -44,6 +44,7 @@ class Connecting:
             and ssl_handshake_timeout is ssl_shutdown_timeout is None
             and happy_eyeballs_delay is interleave is None
             and all_errors is None
+            and asyncio.SelectorEventLoop.create_connection is _stock
         ):
             begun = self._begin_connection(host, port, family, proto, socket.socket, _steps)
         if begun is None:

@@ -1,8 +1,10 @@
 """getaddrinfo() without a thread, where it has nobody to ask."""
 
+import asyncio
 import socket
 
 _getaddrinfo = socket.getaddrinfo
+_stock = asyncio.SelectorEventLoop.getaddrinfo
 
 
 def answers_at_once(host, port):
@@ -17,8 +19,9 @@ def answers_at_once(host, port):
     return (
         _is_number_or_none(port)
         and (host is None or _is_literal(host))
-        # A function that was put in its place may do anything.
+        # Functions that were put in their place may do anything.
         and socket.getaddrinfo is _getaddrinfo
+        and asyncio.SelectorEventLoop.getaddrinfo is _stock
     )
 
 
