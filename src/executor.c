@@ -36,12 +36,9 @@ hl_loop_set_default_executor(PyObject *self, PyObject *value, void *Py_UNUSED(cl
 static int
 make_default_executor(HLLoop *loop)
 {
-    PyObject *module = PyImport_ImportModule("hotloop._executor");
-    PyObject *executor = module != NULL ? PyObject_CallMethod(module, "new_default_executor", NULL)
-                                        : NULL;
+    PyObject *executor = PyObject_CallMethod((PyObject *)loop, "_new_default_executor", NULL);
     int rc = executor != NULL ? hl_loop_set_default_executor((PyObject *)loop, executor, NULL)
                               : -1;
-    Py_XDECREF(module);
     Py_XDECREF(executor);
     return rc;
 }

@@ -301,6 +301,17 @@ def test_the_names_of_the_types_are_theirs():
         assert ours.__module__.split(".")[0] == "hotloop"
 
 
+def test_every_module_is_imported_in_python():
+    """What freezes programs (PyInstaller) goes by that."""
+    imported = set()
+    for path in PACKAGE.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level == 1:
+                imported |= {node.module} if node.module else {name.name for name in node.names}
+    alone = {path.stem for path in PACKAGE.glob("*.py")} - imported
+    assert alone == {"__init__", "__main__", "pytest_plugin"}
+
+
 # -- stubs -------------------------------------------------------------------
 
 

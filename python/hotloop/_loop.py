@@ -48,6 +48,12 @@ class EventLoop(_core.Loop, Connecting, SocketCalls, asyncio.SelectorEventLoop):
             if self.is_closed():
                 super().close()
 
+    def _new_default_executor(self):
+        # Imported when first needed, but here: PyInstaller and its like see no import in C.
+        from ._executor import new_default_executor
+
+        return new_default_executor()
+
     async def _shutdown_default_executor_in_time(self, timeout=None):
         """Wait for the default executor's threads for up to timeout seconds. See asyncio."""
         self._executor_shutdown_called = True
