@@ -4,6 +4,7 @@ At-fork handlers and SIGCHLD are the program's own: uvloop#118, #206, #409.
 """
 
 import asyncio
+import contextlib
 import errno
 import os
 import re
@@ -16,7 +17,7 @@ import weakref
 import hotloop
 import pytest
 from hotloop import _process
-from processes import LIMIT, PIPE, ended_but_not_told, finish, output, pidfds
+from processes import LIMIT, PIPE, ended_but_not_told, finish, output, pidfds, threads_end
 from support import ASYNCIO, HOTLOOP, collect, open_descriptors, same_on_both, script_output
 
 # -- the end -----------------------------------------------------------------
@@ -387,6 +388,34 @@ def test_a_loop_closed_while_a_process_runs(nothing_left, recwarn):
     popen.wait()
     del process
     collect()
+
+
+def test_a_process_that_outlives_its_loop(logged, recwarn):
+    """Before 3.12 it is left alone, by asyncio's waiting thread; later its transport kills it."""
+
+    def scenario(implementation):
+        into, out = os.pipe(), os.pipe()
+
+        async def main():
+            process = await asyncio.create_subprocess_exec("cat", stdin=into[0], stdout=out[1])
+            return process.pid
+
+        pid = implementation.run(main())
+        collect()
+        os.close(into[0])
+        os.close(out[1])
+        with contextlib.suppress(BrokenPipeError):
+            os.write(into[1], b"!")
+        answer = os.read(out[0], 1)
+        os.close(into[1])
+        os.close(out[0])
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        subprocess._cleanup()
+        threads_end()
+        return answer
+
+    assert same_on_both(scenario) == (b"!" if sys.version_info < (3, 12) else b"")
 
 
 async def start_cat():

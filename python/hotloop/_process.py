@@ -16,6 +16,13 @@ _logger = logging.getLogger("asyncio")
 class ProcessTransport(unix_events._UnixSubprocessTransport):
     """asyncio.SubprocessTransport, which connects its pipes in one step."""
 
+    if sys.version_info < (3, 12):
+
+        def __del__(self):
+            # asyncio's waiting thread has it as long as the process runs, which may outlive the loop.
+            if self._loop is None or not self._loop.is_closed():
+                super().__del__()
+
     async def _connect_pipes(self, waiter):
         if not _connects_plainly(self._loop):
             return await super()._connect_pipes(waiter)
