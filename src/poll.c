@@ -364,13 +364,32 @@ open_wake_fd(HLLoop *Py_UNUSED(loop))
 }
 #endif
 
+/* Are there as many descriptors to be had as uv_loop_init() opens?  For want of one it loses others
+   or, in the first loop of a process, aborts. */
+static int
+try_descriptors(void)
+{
+    int fds[6], opened = 0, rc = 0;
+    while (rc == 0 && opened < 6) {
+        rc = uv_pipe(fds + opened, 0, 0);
+        opened += rc == 0 ? 2 : 0;
+    }
+    while (opened > 0) {
+        close(fds[--opened]);
+    }
+    return rc;
+}
+
 int
 hl_poll_open(HLLoop *loop)
 {
     if (loop->uv_open) {
         return 0;
     }
-    int rc = uv_loop_init(&loop->uv);
+    int rc = try_descriptors();
+    if (rc == 0) {
+        rc = uv_loop_init(&loop->uv);
+    }
     if (rc < 0) {
         hl_set_uv_error(rc);
         return -1;

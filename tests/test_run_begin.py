@@ -5,7 +5,7 @@ import sys
 import threading
 
 import pytest
-from support import HOTLOOP, one_turn
+from support import HOTLOOP, one_turn, script_output
 
 
 def new_loop_with(implementation, tracking):
@@ -81,3 +81,26 @@ def test_a_run_that_fails_halfway_takes_back_what_it_did(method):
     with contextlib.closing(HOTLOOP.new_event_loop()) as other:
         one_turn(other)
     loop.close()
+
+
+def test_a_first_run_for_want_of_descriptors(impl):
+    """It raises OSError, or runs; libuv would end the process."""
+    source = """
+        import errno, os, resource
+
+        loop = new_event_loop()
+        used = len(os.listdir("/proc/self/fd")) - 1
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        for more in range(20):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (used + more, most))
+            loop.call_soon(loop.stop)
+            try:
+                loop.run_forever()
+            except OSError as exc:
+                assert exc.errno == errno.EMFILE and not loop.is_running()
+            else:
+                print("ran")
+                break
+        loop.close()
+        """
+    assert script_output(impl, source) == "ran\n"
