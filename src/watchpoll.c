@@ -102,7 +102,7 @@ on_watch(uv_poll_t *poll, int status, int events)
         mark_unverified(watch);
     }
     else if (events & ~hl_watch_wanted(watch)) {
-        start_poll(watch); /* a side was left, see hl_watch_leave() */
+        hl_watch_arm(watch); /* a side was left, see hl_watch_leave() */
     }
     for (int side = HL_READ; side <= HL_WRITE; side++) {
         if ((events & side_events[side]) && watch->sides[side].object != NULL) {

@@ -106,6 +106,30 @@ def test_a_number_used_again_in_the_turn_in_which_it_was_ready(loop, run, reader
     run(main())
 
 
+def test_closed_in_the_turn_in_which_a_side_is_ready_that_nobody_waits_for(loop, run, pair):
+    left, right = pair
+    trigger, other = stream_pair()
+
+    def close():
+        loop.remove_reader(trigger)
+        left.close()
+
+    async def main():
+        sending = await waiting(loop, loop.sock_sendall(left, bytes(10_000_000)))
+        receiving = await waiting(loop, loop.sock_recv(left, 1))
+        right.send(b"1")
+        assert await receiving == b"1"
+        loop.add_reader(trigger, close)
+        right.send(b"2")
+        other.send(b"3")
+        await until(lambda: left.fileno() == -1)
+        await asyncio.sleep(0.001)
+        await cancel(sending)
+
+    with trigger, other:
+        run(main())
+
+
 def test_a_descriptor_used_again_while_armed(loop, run):
     """A wait that just ended may leave the number registered; another socket must not notice."""
 
