@@ -228,10 +228,10 @@ is_wanted(HLLoop *loop)
                || atomic_load_explicit(&pool->wanting, memory_order_relaxed) > 0);
 }
 
-/* Poll without the GIL, once a thread that wants it has taken it.  One that was woken but does not
-   run yet may need just this processor. */
+/* Poll without the GIL, if still to be done, once a thread that wants it has taken it.  One that was
+   woken but does not run yet may need just this processor. */
 static void
-hand_over(HLLoop *loop)
+hand_over(HLLoop *loop, bool polls)
 {
     HLPool *pool = (HLPool *)Py_NewRef(loop->pool);
     int wanting = atomic_load(&pool->wanting);
@@ -240,7 +240,9 @@ hand_over(HLLoop *loop)
     do {
         sched_yield();
     } while (wanting > 0 && atomic_load(&pool->wanting) >= wanting && hl_monotonic_ns() < limit);
-    uv_run(&loop->uv, UV_RUN_NOWAIT);
+    if (polls) {
+        uv_run(&loop->uv, UV_RUN_NOWAIT);
+    }
     hl_loop_attach(loop);
     Py_DECREF(pool);
 }
@@ -282,7 +284,12 @@ hl_poll(HLLoop *loop, bool may_block)
 {
     bool due = false;
     /* A child that was forked in a callback and returned to the loop must stop here. */
-    if (hl_loop_check_process(loop) < 0 || (may_block && arm_timers(loop, &due) < 0)) {
+    if (hl_loop_check_process(loop) < 0) {
+        return -1;
+    }
+    bool found = (may_block || is_wanted(loop)) && hl_watch_register(loop);
+    may_block = may_block && !found;
+    if (may_block && arm_timers(loop, &due) < 0) {
         return -1;
     }
     if (may_block && loop->owns_wakeup_fd) {
@@ -297,10 +304,12 @@ hl_poll(HLLoop *loop, bool may_block)
         atomic_store(&loop->wake_sent, 0);
     }
     else if (is_wanted(loop)) {
-        hand_over(loop);
+        hand_over(loop, !found);
     }
     else {
-        uv_run(&loop->uv, UV_RUN_NOWAIT);
+        if (!found) {
+            uv_run(&loop->uv, UV_RUN_NOWAIT);
+        }
         if (yield_if_asked(loop) < 0) {
             return -1;
         }

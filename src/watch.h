@@ -47,6 +47,9 @@ void hl_watch_close(HLLoop *loop, int fd);
 void hl_watch_close_all(HLLoop *loop);
 /* See that no descriptor was closed behind our back since it was armed: libuv would abort. */
 void hl_watch_verify(HLLoop *loop);
+/* Before a poll without the GIL, which another thread may use to close a descriptor: have what was
+   armed registered.  Whether that was a poll already: it has found something ready. */
+bool hl_watch_register(HLLoop *loop);
 int hl_watch_traverse(HLLoop *loop, visitproc visit, void *arg);
 extern PyMethodDef hl_reader_methods[];
 extern PyMethodDef hl_select_methods[];

@@ -3,7 +3,8 @@
    libuv registers descriptors with epoll only at the next poll, and aborts the process if that
    fails.  So a registration is tried here at once, where it can raise; and watches armed since
    the last poll are looked at again just before it, in case their owner closed the descriptor
-   and the number is nobody's by now, or that of a file that epoll does not take.
+   and the number is nobody's by now, or that of a file that epoll does not take.  Where other threads
+   could close it as soon as the poll lets go of the GIL, libuv registers it before that.
 
    Threads: the loop's.  But programs call add_reader() from others, and the garbage collector
    runs in any: while the loop polls, without the GIL, nothing here may touch libuv.  What would
@@ -258,6 +259,26 @@ hl_watch_verify_polls(HLLoop *loop)
         watch->unverified = false;
         verify(watch);
     }
+}
+
+static bool
+has_other_threads(void)
+{
+    PyThreadState *first = PyInterpreterState_ThreadHead(PyInterpreterState_Get());
+    return PyThreadState_Next(first) != NULL;
+}
+
+bool
+hl_watch_register(HLLoop *loop)
+{
+    if (loop->unverified == NULL || !has_other_threads()) {
+        return false;
+    }
+    size_t before = loop->ready.length;
+    hl_watch_verify_polls(loop);
+    uv_run(&loop->uv, UV_RUN_NOWAIT);
+    loop->polls++;
+    return loop->ready.length > before || loop->signal_count > 0;
 }
 
 /* ---- Opening and closing ---- */

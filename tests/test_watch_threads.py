@@ -64,6 +64,24 @@ def test_a_regular_file_is_refused_in_another_thread_too(loop, run, tmp_path):
     run(main())
 
 
+def test_a_socket_that_another_thread_closes_as_soon_as_it_is_watched(loop, run):
+    async def spin():
+        while True:
+            await asyncio.sleep(0)
+
+    async def main():
+        spinning = loop.create_task(spin())  # polls give the GIL to the executor's thread then
+        for _ in range(50):
+            left, right = socket.socketpair()
+            with right:
+                loop.add_reader(left, print)
+                await loop.run_in_executor(None, left.close)
+                assert loop.remove_reader(left)
+        spinning.cancel()
+
+    run(main())
+
+
 def test_a_thread_that_adds_and_removes_readers_of_pipes(loop, run):
     """And the loop has something to do meanwhile."""
     stop = time.monotonic() + 0.5
