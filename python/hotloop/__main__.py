@@ -116,7 +116,7 @@ def begin_traceback_below_us(error):
 
     def excepthook(kind, value, seen):
         if value is error:
-            sys.excepthook = hook  # through the error we hold the program's objects, which end before sys
+            sys.excepthook = hook  # ours holds the program's objects, which end before sys does
             value.__traceback__ = seen = traceback
         hook(kind, value, seen)
 

@@ -28,13 +28,12 @@ class ProcessTransport(unix_events._UnixSubprocessTransport):
             return await super()._connect_pipes(waiter)
         try:
             self._connect_all()
+            # After connection_made(), also if this is an eager task, and nobody waits yet.
+            self._loop.call_soon(futures._set_result_unless_cancelled, waiter, None)
         except Exception as exc:
             self._give_up()
             if not waiter.cancelled():
                 waiter.set_exception(exc)
-        else:
-            # After connection_made(), also if this is an eager task, and nobody waits yet.
-            self._loop.call_soon(futures._set_result_unless_cancelled, waiter, None)
 
     def _connect_all(self):
         loop = self._loop
