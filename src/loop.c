@@ -3,10 +3,10 @@
    The public class is hotloop.EventLoop(_core.Loop, asyncio.SelectorEventLoop); the attributes
    that asyncio's __init__ and methods assign (_closed, _debug, _thread_id, ...) are ours here.
 
-   States: open and idle, running (thread_id set), closed.  The uv_loop_t is open from
-   the first run or watched descriptor to close() or dealloc.  Owners: user code; a loop owns what is queued in it.  Threads: the thread
-   that runs the loop, and under the GIL any thread while none runs it; call_soon_threadsafe() and
-   hl_loop_wake() from everywhere.  Processes: only the one that made it. */
+   States: open and idle, running (thread_id set), closed.  The uv_loop_t is open from the first run
+   or watched descriptor to close() or dealloc.  Owners: user code; a loop owns what is queued in
+   it.  Threads: the thread that runs the loop, and under the GIL any thread while none runs it;
+   call_soon_threadsafe() and hl_loop_wake() from everywhere.  Processes: only the one that made it. */
 
 #include "hotloop.h"
 #include <unistd.h>

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from concurrent.futures import Executor
 from contextvars import Context
-from typing import Any, Generic, TypeVar, TypeVarTuple, final
+from typing import Any, Generic, Self, TypeVar, TypeVarTuple, final
 
-from typing_extensions import Self, disjoint_base
+from typing_extensions import disjoint_base
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")

@@ -7,7 +7,6 @@ handlers, exception handlers, shutdown of generators, ...) is the running Python
 import asyncio
 import functools
 import inspect
-import operator
 import os
 import selectors
 import signal
@@ -19,6 +18,7 @@ from asyncio import constants, tasks
 
 from . import _core, _process, _sendfile, _streams, _tls
 from ._connect import Connecting
+from ._known import accepts_plainly, is_method, is_plain
 from ._nesting import nesting_run_until_complete
 from ._pipes import ReadPipeTransport, WritePipeTransport
 from ._resolve import answers_at_once
@@ -114,7 +114,7 @@ class EventLoop(_core.Loop, Connecting, SocketCalls, asyncio.SelectorEventLoop):
         return self._make_stream(sock, protocol, waiter, extra, server, context)
 
     def _make_stream(self, sock, protocol, waiter, extra, server, context):
-        if _is_plain(sock):
+        if is_plain(sock):
             return SocketTransport(self, sock, protocol, waiter, extra, server, context)
         given = {} if context is None else {"context": context}
         return super()._make_socket_transport(
@@ -233,12 +233,6 @@ class EventLoop(_core.Loop, Connecting, SocketCalls, asyncio.SelectorEventLoop):
         self._csock = None
 
 
-# Programs put other classes, and methods, in place of the socket module's.
-_Socket, _accept = socket.socket, socket.socket.accept
-_get_methods = operator.attrgetter("recv", "recv_into", "send", "sendmsg", "shutdown")
-_methods = _get_methods(_Socket)
-
-
 def _keep_wakeup_fd():
     # asyncio has given the wake-up descriptor up, or to a loop that does not run: Ctrl-C still needs it.
     loop = asyncio._get_running_loop()
@@ -246,26 +240,9 @@ def _keep_wakeup_fd():
         loop._take_wakeup_fd_back()
 
 
-def _is_plain(sock):
-    # Does it leave to socket.socket what our transports do by system calls?
-    try:
-        return _get_methods(type(sock)) == _methods
-    except AttributeError:
-        return False
-
-
 def _accepts_as_known(loop, sock):
     # Has nobody put anything in place of what asyncio would call for each connection?
-    return (
-        socket.socket is _Socket
-        and _get_methods(_Socket) == _methods
-        and _is_method(sock, "accept", _accept)
-        and all(_is_method(loop, *known) for known in _accepting)
-    )
-
-
-def _is_method(owner, name, function):
-    return getattr(getattr(owner, name, None), "__func__", None) is function
+    return accepts_plainly(sock) and all(is_method(loop, *known) for known in _accepting)
 
 
 def _join_executor(loop, executor, joined):

@@ -10,6 +10,8 @@ import sys
 import warnings
 from asyncio import base_events, base_subprocess, events, futures, protocols, unix_events
 
+from ._known import is_method
+
 _logger = logging.getLogger("asyncio")
 
 
@@ -88,8 +90,8 @@ _stock_connects = (
 def _connects_plainly(loop):
     """Whether nobody would see it if connect_read_pipe() and connect_write_pipe() are not called."""
     return (
-        getattr(loop.connect_read_pipe, "__func__", None) is _stock_connects[0]
-        and getattr(loop.connect_write_pipe, "__func__", None) is _stock_connects[1]
+        is_method(loop, "connect_read_pipe", _stock_connects[0])
+        and is_method(loop, "connect_write_pipe", _stock_connects[1])
         and not loop.get_debug()
     )
 

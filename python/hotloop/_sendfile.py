@@ -1,4 +1,5 @@
-"""loop.sendfile() of what the kernel does not send by itself: asyncio's, which looks at the transport's class."""
+"""loop.sendfile() of what the kernel does not send by itself: asyncio's, which looks at the class of
+the transport."""
 
 import types
 from asyncio import base_events, transports

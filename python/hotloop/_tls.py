@@ -10,6 +10,7 @@ from asyncio import base_events, sslproto
 
 from . import _core
 from ._borrowed import with_globals
+from ._known import methods
 
 _stock = sslproto.SSLProtocol
 _StockTransport = sslproto._SSLProtocolTransport
@@ -60,17 +61,13 @@ def _shared_buffer(loop):
 
 def _is_plain(sslobj):
     # Does it only pass the calls on?
-    return type(sslobj) is _SSLObject and _methods(_SSLObject, _PASSED_ON) == _passed_on
-
-
-def _methods(cls, names):
-    return [vars(cls).get(name) for name in names]
+    return type(sslobj) is _SSLObject and methods(_SSLObject, _PASSED_ON) == _passed_on
 
 
 if sslproto.ssl is not None:
     _SSLObject = sslproto.ssl.SSLObject
     _PASSED_ON = ("read", "write", "pending")
-    _passed_on = _methods(_SSLObject, _PASSED_ON)
+    _passed_on = methods(_SSLObject, _PASSED_ON)
 
 # What src/tlsread.c and src/tlswrite.c do in place of asyncio's.
 _REPLACED = (
@@ -86,9 +83,9 @@ _REPLACED = (
     "buffer_updated",
     "get_buffer",
 )
-_replaced = _methods(_stock, _REPLACED)
+_replaced = methods(_stock, _REPLACED)
 _WRITING = ("write", "writelines")
-_writing = _methods(_StockTransport, _WRITING)
+_writing = methods(_StockTransport, _WRITING)
 
 for _class, _asyncios in ((SSLProtocol, _stock), (_SSLProtocolTransport, _StockTransport)):
     _class.__module__ = _asyncios.__module__
@@ -107,8 +104,8 @@ def _is_original():
     return (
         sslproto.SSLProtocol is _stock
         and sslproto._SSLProtocolTransport is _StockTransport
-        and _methods(_StockTransport, _WRITING) == _writing
-        and _methods(_stock, _REPLACED) == _replaced
+        and methods(_StockTransport, _WRITING) == _writing
+        and methods(_stock, _REPLACED) == _replaced
     )
 
 
