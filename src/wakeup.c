@@ -85,8 +85,8 @@ hl_wakeup_deliver(HLLoop *loop)
         return -1;
     }
     loop->signal_count = 0;
-    PyObject *done = PyObject_CallMethodOneArg((PyObject *)loop,
-                                               loop->st->name._process_self_data, numbers);
+    PyObject *done = PyObject_CallMethodOneArg((PyObject *)loop, loop->st->name._process_self_data,
+                                               numbers);
     Py_DECREF(numbers);
     Py_XDECREF(done);
     return done != NULL ? 0 : -1;
