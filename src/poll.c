@@ -228,10 +228,10 @@ is_wanted(HLLoop *loop)
                || atomic_load_explicit(&pool->wanting, memory_order_relaxed) > 0);
 }
 
-/* Poll without the GIL, if still to be done, once a thread that wants it has taken it.  One that was
+/* Poll without the GIL, unless that is done, once a thread that wants it has taken it.  One that was
    woken but does not run yet may need just this processor. */
 static void
-hand_over(HLLoop *loop, bool polls)
+hand_over(HLLoop *loop, bool polled)
 {
     HLPool *pool = (HLPool *)Py_NewRef(loop->pool);
     int wanting = atomic_load(&pool->wanting);
@@ -240,7 +240,7 @@ hand_over(HLLoop *loop, bool polls)
     do {
         sched_yield();
     } while (wanting > 0 && atomic_load(&pool->wanting) >= wanting && hl_monotonic_ns() < limit);
-    if (polls) {
+    if (!polled) {
         uv_run(&loop->uv, UV_RUN_NOWAIT);
     }
     hl_loop_attach(loop);
@@ -287,8 +287,8 @@ hl_poll(HLLoop *loop, bool may_block)
     if (hl_loop_check_process(loop) < 0) {
         return -1;
     }
-    bool found = (may_block || is_wanted(loop)) && hl_watch_register(loop);
-    may_block = may_block && !found;
+    bool polled = (may_block || is_wanted(loop)) && hl_watch_register(loop);
+    may_block = may_block && !polled;
     if (may_block && arm_timers(loop, &due) < 0) {
         return -1;
     }
@@ -304,10 +304,10 @@ hl_poll(HLLoop *loop, bool may_block)
         atomic_store(&loop->wake_sent, 0);
     }
     else if (is_wanted(loop)) {
-        hand_over(loop, !found);
+        hand_over(loop, polled);
     }
     else {
-        if (!found) {
+        if (!polled) {
             uv_run(&loop->uv, UV_RUN_NOWAIT);
         }
         if (yield_if_asked(loop) < 0) {
