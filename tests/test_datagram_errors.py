@@ -143,7 +143,11 @@ def test_an_error_that_is_pending_takes_the_first_of_the_queue_with_it():
         nowhere = struct.pack("H14x", socket.AF_UNSPEC)
         assert ctypes.CDLL(None).connect(peer.fileno(), nowhere, len(nowhere)) == 0
         received = drain(peer)
-        await until(lambda: not transport.get_write_buffer_size())
+
+        def is_empty():  # asyncio's of 3.13.0 loses count
+            return not getattr(transport, "_buffer", transport.get_write_buffer_size())
+
+        await until(is_empty)
         received += drain(peer)
         await lost((transport, protocol))
         peer.close()

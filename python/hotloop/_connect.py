@@ -12,7 +12,8 @@ import socket
 from ._core import SocketWait
 from ._sock import SocketCalls
 
-_stock = asyncio.BaseEventLoop.create_connection
+_StockLoop = asyncio.SelectorEventLoop
+_stock = _StockLoop.create_connection
 
 
 class Connecting:
@@ -44,7 +45,7 @@ class Connecting:
             and ssl_handshake_timeout is ssl_shutdown_timeout is None
             and happy_eyeballs_delay is interleave is None
             and all_errors is None
-            and asyncio.SelectorEventLoop.create_connection is _stock
+            and _StockLoop.create_connection is _stock
         ):
             begun = self._begin_connection(host, port, family, proto, socket.socket, _steps)
         if begun is None:

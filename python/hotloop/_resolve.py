@@ -4,7 +4,8 @@ import asyncio
 import socket
 
 _getaddrinfo = socket.getaddrinfo
-_stock = asyncio.SelectorEventLoop.getaddrinfo
+_StockLoop = asyncio.SelectorEventLoop
+_stock = _StockLoop.getaddrinfo
 
 
 def answers_at_once(host, port):
@@ -21,7 +22,7 @@ def answers_at_once(host, port):
         and (host is None or _is_literal(host))
         # Functions that were put in their place may do anything.
         and socket.getaddrinfo is _getaddrinfo
-        and asyncio.SelectorEventLoop.getaddrinfo is _stock
+        and _StockLoop.getaddrinfo is _stock
     )
 
 
