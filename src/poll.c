@@ -287,6 +287,7 @@ hl_poll(HLLoop *loop, bool may_block)
     if (hl_loop_check_process(loop) < 0) {
         return -1;
     }
+    hl_watch_end_rests(loop);
     bool polled = (may_block || is_wanted(loop)) && hl_watch_register(loop);
     may_block = may_block && !polled;
     if (may_block && arm_timers(loop, &due) < 0) {
@@ -295,7 +296,9 @@ hl_poll(HLLoop *loop, bool may_block)
     if (may_block && loop->owns_wakeup_fd) {
         hl_wakeup_renew(loop);
     }
-    hl_watch_verify(loop);
+    if (!polled) {
+        hl_watch_verify(loop);
+    }
     if (may_block && !due && loop->signal_count == 0) {
         atomic_store(&loop->sleeping, 1);
         /* From here on senders wake us; what they sent before is seen now. */

@@ -76,9 +76,8 @@ unlink_resting(HLWatch *watch)
 
 static void detach_watch(HLWatch *watch, bool may_park, PyObject *objects[3]);
 
-/* Before a poll: let go of what has rested for long enough. */
-static void
-end_rests(HLLoop *loop)
+void
+hl_watch_end_rests(HLLoop *loop)
 {
     HLWatch **link = &loop->resting;
     while (*link != NULL) {
@@ -95,13 +94,6 @@ end_rests(HLLoop *loop)
             detach_watch(watch, true, none);
         }
     }
-}
-
-void
-hl_watch_verify(HLLoop *loop)
-{
-    end_rests(loop);
-    hl_watch_verify_polls(loop);
 }
 
 /* ---- Making and closing ---- */
@@ -253,7 +245,7 @@ hl_watch_close_all(HLLoop *loop)
             close_watch(loop->watches[fd], false);
         }
     }
-    hl_watch_verify_polls(loop);
+    hl_watch_verify(loop);
     loop->watches_parked = 0;
     PyMem_RawFree(loop->watches);
     loop->watches = NULL;

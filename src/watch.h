@@ -45,7 +45,10 @@ PyObject *hl_watch_transport(HLLoop *loop, int fd);
 /* Forget whatever was watched by that number. */
 void hl_watch_close(HLLoop *loop, int fd);
 void hl_watch_close_all(HLLoop *loop);
-/* See that no descriptor was closed behind our back since it was armed: libuv would abort. */
+/* Before a poll: let go of what has rested for long enough. */
+void hl_watch_end_rests(HLLoop *loop);
+/* Just before uv_run(): do what was postponed, and see that no descriptor was closed behind our back
+   since it was armed.  libuv would abort. */
 void hl_watch_verify(HLLoop *loop);
 /* Before a poll without the GIL, which another thread may use to close a descriptor: have what was
    armed registered.  Whether that was a poll already: it has found something ready. */

@@ -250,7 +250,7 @@ close_disposed(HLLoop *loop)
 }
 
 void
-hl_watch_verify_polls(HLLoop *loop)
+hl_watch_verify(HLLoop *loop)
 {
     close_disposed(loop);
     while (loop->unverified != NULL) {
@@ -275,7 +275,7 @@ hl_watch_register(HLLoop *loop)
         return false;
     }
     size_t before = loop->ready.length;
-    hl_watch_verify_polls(loop);
+    hl_watch_verify(loop);
     uv_run(&loop->uv, UV_RUN_NOWAIT);
     loop->polls++;
     return loop->ready.length > before || loop->signal_count > 0;

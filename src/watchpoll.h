@@ -52,7 +52,5 @@ void hl_watch_disarm(HLWatch *watch);
 /* Not to be looked at before the next poll. */
 void hl_watch_unmark(HLWatch *watch);
 bool hl_is_socket(int fd);
-/* Before a poll: make sure of what was armed, and do what was postponed. */
-void hl_watch_verify_polls(HLLoop *loop);
 
 #endif

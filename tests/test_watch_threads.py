@@ -5,6 +5,7 @@ import contextlib
 import gc
 import os
 import socket
+import struct
 import threading
 import time
 
@@ -180,3 +181,41 @@ def test_transports_that_go_in_another_thread(loop, run, recwarn):
         run(main())
     finally:
         gc.enable()
+
+
+def test_connections_that_are_reset_in_another_thread(loop, run):
+    """Each is armed for the next request when it is reset, and closed as soon as that is found."""
+
+    async def echo(connection):
+        with connection, contextlib.suppress(ConnectionError):
+            while data := await loop.sock_recv(connection, 100):
+                await loop.sock_sendall(connection, data)
+
+    async def serve(listener):
+        async with asyncio.TaskGroup() as group:
+            while True:
+                connection, _ = await loop.sock_accept(listener)
+                group.create_task(echo(connection))
+
+    def clients(where):
+        ends = [socket.create_connection(where) for _ in range(20)]
+        for _ in range(10):
+            for end in ends:
+                end.sendall(b"x")
+            for end in ends:
+                assert end.recv(1) == b"x"
+        for end in ends:
+            end.sendall(b"x")
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            end.close()
+
+    async def main():
+        with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
+            listener.setblocking(False)
+            server = loop.create_task(serve(listener))
+            for _ in range(10):
+                await in_thread(lambda: clients(listener.getsockname()))
+            server.cancel()
+            await asyncio.wait([server])
+
+    run(main())
