@@ -272,11 +272,11 @@ fill_message(HLDatagramTransport *t, HLDatagram *item, struct mmsghdr *message, 
 static int
 batch_failed(HLDatagramTransport *t)
 {
-    PyErr_SetFromErrno(PyExc_OSError);
-    PyObject *raised = hl_take_exception();
+    int error = errno;
     HLDatagram item = pop_sending(t);
     hl_datagram_release(&item);
-    hl_give_exception(raised);
+    errno = error;
+    PyErr_SetFromErrno(PyExc_OSError);
     return -1;
 }
 

@@ -303,11 +303,16 @@ async def receiving():
         yield received, address(server)
 
 
+def random_file(folder, size):
+    """Its path and what is in it."""
+    path, payload = folder / "file", os.urandom(size)
+    path.write_bytes(payload)
+    return path, payload
+
+
 def test_sendfile_over_a_transport(loop, run, tmp_path):
     """uvloop#228."""
-    payload = os.urandom(300_000)
-    path = tmp_path / "file"
-    path.write_bytes(payload)
+    path, payload = random_file(tmp_path, 300_000)
 
     async def main():
         async with receiving() as (received, where):
@@ -322,9 +327,7 @@ def test_sendfile_over_a_transport(loop, run, tmp_path):
 
 
 def test_a_second_sendfile_leaves_the_first_alone(loop, run, tmp_path):
-    payload = os.urandom(5_000_000)
-    path = tmp_path / "file"
-    path.write_bytes(payload)
+    path, payload = random_file(tmp_path, 5_000_000)
 
     async def main():
         async with receiving() as (received, where):
@@ -343,9 +346,7 @@ def test_a_second_sendfile_leaves_the_first_alone(loop, run, tmp_path):
 
 
 def test_sendfile_over_tls_falls_back(loop, run, tmp_path, server_tls, client_tls):
-    payload = os.urandom(100_000)
-    path = tmp_path / "file"
-    path.write_bytes(payload)
+    path, payload = random_file(tmp_path, 100_000)
 
     async def main():
         received = asyncio.Queue()
@@ -368,9 +369,7 @@ def test_sendfile_over_tls_falls_back(loop, run, tmp_path, server_tls, client_tl
 
 
 def test_sock_sendfile(loop, run, tmp_path):
-    payload = os.urandom(100_000)
-    path = tmp_path / "file"
-    path.write_bytes(payload)
+    path, payload = random_file(tmp_path, 100_000)
 
     async def main():
         left, right = socket.socketpair()
