@@ -198,6 +198,14 @@ find_address(HLStream *self, PyObject *name)
                                                     : NULL;
 }
 
+/* Would the dict, if there were one, not have that name?  Every server asks for "sslcontext". */
+static bool
+is_unheard_of(HLStream *self, PyObject *name)
+{
+    return self->extra == NULL && PyUnicode_CheckExact(name)
+           && !is_name(name, self->st->name.socket);
+}
+
 static PyObject *
 stream_get_extra_info(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
@@ -215,7 +223,7 @@ stream_get_extra_info(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyO
     if (is_name(values[0], self->st->name.socket) && hl_stream_flush(self) < 0) {
         return NULL; /* who asks for the socket may shut it down */
     }
-    PyObject *extra = get_dict(self);
+    PyObject *extra = is_unheard_of(self, values[0]) ? NULL : get_dict(self);
     value = extra != NULL ? PyDict_GetItemWithError(extra, values[0]) : NULL;
     if (value == NULL) {
         if (PyErr_Occurred()) {

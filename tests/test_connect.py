@@ -506,6 +506,26 @@ def test_extra_info_given(loop, run):
     run(main())
 
 
+def test_extra_info_that_nobody_has():
+    """Servers ask each connection for "sslcontext": a loop need not make anything for that."""
+
+    async def main():
+        transport, peer = await connect(Events())
+        before = wrapped_sockets()
+        asked = [outcome(transport.get_extra_info, *args) for args in (["sslcontext"], ["", 2])]
+        made = wrapped_sockets() - before
+        asked.append(outcome(transport.get_extra_info, []))
+        transport.close()
+        peer.close()
+        return asked, made
+
+    same_on_both(on_loop(main))
+
+
+def wrapped_sockets():
+    return sum(type(each) is asyncio.trsock.TransportSocket for each in gc.get_objects())
+
+
 def test_addresses_of_many_connections(loop, run):
     """They share what is the same, and nothing else."""
 
