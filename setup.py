@@ -3,6 +3,7 @@
 What it reads from the environment:
   HOTLOOP_DEBUG=1                     no optimisation, assertions on
   HOTLOOP_SANITIZE=address,undefined  that, instrumented by these sanitizers of gcc and clang
+  HOTLOOP_PORTABLE=1                  without what only Linux has, to test that (see compat.h)
   HOTLOOP_WERROR=1                    warnings are errors (both of the above imply it)
   LIBUV_CFLAGS, LIBUV_LIBS            where libuv is, instead of asking pkg-config
 """
@@ -77,6 +78,7 @@ def common_cflags():
         "-Wno-missing-field-initializers",
         "-Wno-unused-parameter",
         "-Wno-cast-function-type",
+        *(["-DHL_PORTABLE"] if enabled("HOTLOOP_PORTABLE") else []),
     ]
 
 
@@ -94,9 +96,10 @@ def mode_flags():
 
 def build_base():
     """A folder for each kind of build: setuptools compares times, not flags."""
+    kind = "debug" if enabled("HOTLOOP_DEBUG") else "release"
     if sanitizers := os.environ.get("HOTLOOP_SANITIZE"):
-        return os.path.join("build", "sanitize-" + sanitizers.replace(",", "-"))
-    return os.path.join("build", "debug" if enabled("HOTLOOP_DEBUG") else "release")
+        kind = "sanitize-" + sanitizers.replace(",", "-")
+    return os.path.join("build", kind + ("-portable" if enabled("HOTLOOP_PORTABLE") else ""))
 
 
 def enabled(name):

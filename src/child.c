@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#if defined(__linux__) && defined(SYS_pidfd_open)
+#if defined(HL_LINUX) && defined(SYS_pidfd_open)
 #define HL_PIDFDS 1
 #endif
 

@@ -16,6 +16,18 @@
 #error "hotloop needs libuv 1.44 or later"
 #endif
 
+/* What only Linux has is behind HL_LINUX.  Built with HOTLOOP_PORTABLE=1, Linux does without as
+   well, so that what other systems get can be tested here. */
+#if defined(__linux__) && !defined(HL_PORTABLE)
+#define HL_LINUX 1
+#endif
+/* In the type of a socket that does not block, if that can be said there; see hl_socket_unblock(). */
+#if defined(SOCK_NONBLOCK) && !defined(HL_PORTABLE)
+#define HL_SOCK_NONBLOCK SOCK_NONBLOCK
+#else
+#define HL_SOCK_NONBLOCK 0
+#endif
+
 /* Not every macOS has it; there, Python's ignoring SIGPIPE has to do. */
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0

@@ -76,12 +76,7 @@ find_address(PyObject *host, PyObject *port, PyObject *wanted, int *family)
 static PyObject *
 make_socket(HLState *st, int family)
 {
-#ifdef SOCK_NONBLOCK
-    int type = SOCK_STREAM | SOCK_NONBLOCK; /* socket.socket() knows what that means */
-#else
-    int type = SOCK_STREAM;
-#endif
-    PyObject *args[3] = {PyLong_FromLong(family), PyLong_FromLong(type),
+    PyObject *args[3] = {PyLong_FromLong(family), PyLong_FromLong(SOCK_STREAM | HL_SOCK_NONBLOCK),
                          PyLong_FromLong(IPPROTO_TCP)};
     PyObject *sock = NULL;
     if (args[0] != NULL && args[1] != NULL && args[2] != NULL) {
@@ -90,16 +85,10 @@ make_socket(HLState *st, int family)
     for (size_t i = 0; i < Py_ARRAY_LENGTH(args); i++) {
         Py_XDECREF(args[i]);
     }
-#ifndef SOCK_NONBLOCK
-    PyObject *done = sock == NULL
-                         ? NULL
-                         : PyObject_CallMethodOneArg(sock, st->name.setblocking, Py_False);
-    if (sock != NULL && done == NULL) {
+    if (sock != NULL && hl_socket_unblock(st, sock) < 0) {
         hl_socket_close_quietly(st, sock);
         Py_CLEAR(sock);
     }
-    Py_XDECREF(done);
-#endif
     return sock;
 }
 

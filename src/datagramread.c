@@ -56,7 +56,7 @@ receive_one(HLDatagramTransport *t, Scratch *scratch, size_t size, int i)
 }
 
 /* Returns how many came, or -1 with errno set. */
-#ifdef __linux__
+#ifdef HL_LINUX
 static int
 receive_many(HLDatagramTransport *t, Scratch *scratch, size_t size, int count)
 {

@@ -250,7 +250,7 @@ pop_sending(HLDatagramTransport *t)
     return item;
 }
 
-#ifdef __linux__
+#ifdef HL_LINUX
 static bool
 fill_message(HLDatagramTransport *t, HLDatagram *item, struct mmsghdr *message, struct iovec *part,
              HLAddress *parsed)

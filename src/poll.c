@@ -16,7 +16,7 @@
 #include <sched.h>
 #include <time.h>
 #include <unistd.h>
-#ifdef __linux__
+#ifdef HL_LINUX
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #endif
@@ -93,7 +93,7 @@ on_far_timer(uv_timer_t *Py_UNUSED(timer))
 {
 }
 
-#ifdef __linux__
+#ifdef HL_LINUX
 static void
 on_near_timer(uv_poll_t *poll, int Py_UNUSED(status), int Py_UNUSED(events))
 {
@@ -340,7 +340,7 @@ hl_loop_wake(HLLoop *loop)
 
 /* ---- Opening and closing ---- */
 
-#ifdef __linux__
+#ifdef HL_LINUX
 static void
 on_wake(uv_poll_t *poll, int Py_UNUSED(status), int Py_UNUSED(events))
 {

@@ -24,7 +24,7 @@ hl_process_ask(void)
 void
 hl_process_setup(void)
 {
-#if defined(__linux__) && defined(MADV_WIPEONFORK)
+#if defined(HL_LINUX) && defined(MADV_WIPEONFORK)
     size_t size = (size_t)sysconf(_SC_PAGESIZE);
     if (atomic_load(&hl_process_page) != NULL) {
         return;

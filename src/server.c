@@ -19,7 +19,7 @@ typedef struct {
     PyObject *server;           /* owned, may be None */
     PyObject *context;          /* owned, or NULL for an empty one */
     PyObject *family, *proto;   /* owned ints */
-    PyObject *type;             /* owned int: SOCK_STREAM | SOCK_NONBLOCK */
+    PyObject *type;             /* owned int: SOCK_STREAM | HL_SOCK_NONBLOCK */
     PyObject *backlog;          /* owned int */
     HLCommon common;
     int accepts;      /* how many connections a turn, at most */
@@ -137,7 +137,7 @@ accept_nonblocking(int fd, Peer *peer)
     struct sockaddr *address = (struct sockaddr *)&peer->address;
     peer->address.ss_family = AF_UNSPEC;
     peer->length = sizeof(peer->address) - 1;
-#ifdef __linux__
+#ifdef HL_LINUX
     return accept4(fd, address, &peer->length, SOCK_NONBLOCK | SOCK_CLOEXEC);
 #else
     int conn = accept(fd, address, &peer->length);
@@ -159,6 +159,10 @@ make_socket(HLLoop *loop, Listener *self, int conn)
     Py_XDECREF(fileno);
     if (sock == NULL && hl_socket_is_known(loop->st)) {
         close(conn); /* else the class may have done so */
+    }
+    if (sock != NULL && hl_socket_unblock(loop->st, sock) < 0) {
+        hl_socket_close_quietly(loop->st, sock);
+        Py_CLEAR(sock);
     }
     return sock;
 }
@@ -399,10 +403,7 @@ listener_fill(Listener *self)
     if (number == -1) {
         return -1;
     }
-#ifdef SOCK_NONBLOCK
-    number |= SOCK_NONBLOCK; /* tells socket.socket() that it need not ask */
-#endif
-    if ((self->type = PyLong_FromLong(number)) == NULL
+    if ((self->type = PyLong_FromLong(number | HL_SOCK_NONBLOCK)) == NULL
         || (self->family = PyObject_GetAttrString(self->sock, "family")) == NULL
         || (self->proto = PyObject_GetAttrString(self->sock, "proto")) == NULL) {
         return -1;
@@ -415,7 +416,7 @@ listener_fill(Listener *self)
 static bool
 set_nodelay(PyObject *sock)
 {
-#if defined(__linux__) && defined(SO_PROTOCOL)
+#if defined(HL_LINUX) && defined(SO_PROTOCOL)
     int protocol = 0, on = 1, fd = PyObject_AsFileDescriptor(sock);
     socklen_t length = sizeof(protocol);
     PyErr_Clear();

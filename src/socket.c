@@ -123,6 +123,17 @@ hl_socket_make(HLState *st, PyObject *const *args, Py_ssize_t nargs)
                : PyObject_Vectorcall(st->StockSocket, args, (size_t)nargs, NULL);
 }
 
+int
+hl_socket_unblock(HLState *st, PyObject *sock)
+{
+    if (HL_SOCK_NONBLOCK != 0) {
+        return 0;
+    }
+    PyObject *done = PyObject_CallMethodOneArg(sock, st->name.setblocking, Py_False);
+    Py_XDECREF(done);
+    return done != NULL ? 0 : -1;
+}
+
 /* ---- Closing ---- */
 
 /* Does no file of makefile() use the socket? */

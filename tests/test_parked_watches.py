@@ -15,6 +15,7 @@ from streams import Events, connect, raw_pair
 from support import (
     HOTLOOP,
     PATIENCE,
+    PORTABLE,
     Contexts,
     collect,
     open_descriptors,
@@ -292,6 +293,7 @@ def test_a_closed_loop_keeps_nothing(count, new_loop):
 # -- other things by that number ---------------------------------------------
 
 
+@pytest.mark.skipif(PORTABLE, reason="has no timer of its own")
 @linux
 def test_the_loop_s_own_descriptors_by_the_number_of_a_connection():
     """The timer's is opened at its first use; to ask for its number must not end the timer."""

@@ -180,6 +180,7 @@ def test_processes_that_cannot_be_watched(args, error, nothing_left):
         loop._watch_child(*args)
 
 
+@pidfds
 def test_reaped_by_a_sigchld_handler():
     """As the first process of a container does, which reaps whatever ends."""
     source = """
@@ -208,6 +209,7 @@ def test_reaped_by_a_sigchld_handler():
     assert script_output(HOTLOOP, source) == f"{list(range(20))}\n"
 
 
+@pidfds
 def test_reaped_by_popen(logged):
     async def main():
         process = await ended_but_not_told(6)
@@ -353,6 +355,7 @@ def test_processes_of_a_forked_child(impl):
     assert script_output(impl, source) == "(b'!', 4)\n0\n0 (b'!', 5)\n"
 
 
+@pidfds
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="concurrent.interpreters is new in 3.14")
 def test_processes_of_subinterpreters(impl):
     source = """
@@ -390,6 +393,7 @@ def test_a_loop_closed_while_a_process_runs(nothing_left, recwarn):
     collect()
 
 
+@pidfds
 def test_a_process_that_outlives_its_loop(logged, recwarn):
     """Before 3.12 it is left alone, by asyncio's waiting thread; later its transport kills it."""
 

@@ -62,7 +62,8 @@ install_groups() {
 # install_hotloop DIR [--editable]: built again when its sources or the kind of build change.
 install_hotloop() {
     local dir=$1 editable=${2-} kind sources=(src setup.py pyproject.toml)
-    kind="debug=${HOTLOOP_DEBUG-} sanitize=${HOTLOOP_SANITIZE-} werror=${HOTLOOP_WERROR-} $editable"
+    kind="debug=${HOTLOOP_DEBUG-} sanitize=${HOTLOOP_SANITIZE-} werror=${HOTLOOP_WERROR-}"
+    kind+=" portable=${HOTLOOP_PORTABLE-} $editable"
     [ "$editable" ] || sources+=(python/hotloop/*.py*)
     up_to_date "$dir/.hotloop" "$kind" "${sources[@]}" && return
     say "building hotloop in $dir"
