@@ -46,17 +46,9 @@ PyObject *
 hl_future_new(HLLoop *loop)
 {
     HLState *st = loop->st;
-    PyObject *self;
-    if (st->free_futures.length > 0) {
-        self = st->free_futures.objects[--st->free_futures.length];
-        hl_revive(self);
-        PyObject_GC_Track(self);
-    }
-    else {
-        self = st->FutureType->tp_alloc(st->FutureType, 0);
-        if (self == NULL) {
-            return NULL;
-        }
+    PyObject *self = hl_future_take(st->FutureType, &st->free_futures);
+    if (self == NULL) {
+        return NULL;
     }
     HLFuture *f = hl_future(self);
     f->st = st;
@@ -517,56 +509,6 @@ hl_future_finalize(PyObject *self)
     hl_give_exception(pending);
 }
 
-#if PY_VERSION_HEX >= 0x030D0000
-/* From 3.13 on, to clear the attributes of an object, even if it has none, spoils it: the
-   interpreter then finds no method of it by its inline caches.  So nothing but what introspect.c
-   puts into the stock fields is cleared, and what has attributes is not kept, nor what somebody
-   has called asyncio.Future.__init__() with. */
-static bool
-clear_stock_fields(PyObject *self)
-{
-    Py_ssize_t loop = hl_future(self)->st->layout.loop;
-    if (hl_has_attributes(self) || (loop > 0 && *(PyObject **)((char *)self + loop) != NULL)) {
-        return false;
-    }
-    if (hl_future(self)->is_task) {
-        hl_task_show_coro(self);
-        hl_task_show_name(self);
-    }
-    return true;
-}
-#else
-static bool
-clear_stock_fields(PyObject *self)
-{
-    HLState *st = hl_future(self)->st;
-    ((PyTypeObject *)(hl_future(self)->is_task ? st->StockTask : st->StockFuture))->tp_clear(self);
-    return true;
-}
-#endif
-
-bool
-hl_future_keep(PyObject *self, HLFreeList *list, void (*clear_payload)(PyObject *))
-{
-    HLFuture *f = hl_future(self);
-    HLState *st = f->st;
-    if (Py_TYPE(self) != (f->is_task ? st->TaskType : st->FutureType)
-        || list->length >= HL_FREE_MAX || f->log_traceback
-        || (f->is_task && f->state == HL_PENDING) || PyObject_GC_IsFinalized(self)
-        || hl_awaited_by_any(st, self)) {
-        return false;
-    }
-    PyObject_ClearWeakRefs(self);
-    clear_payload(self);
-    if (!clear_stock_fields(self) || list->length >= HL_FREE_MAX) {
-        return false; /* the list was filled by what this one kept alive */
-    }
-    f->state = HL_PENDING;
-    f->blocking = false;
-    list->objects[list->length++] = self;
-    return true;
-}
-
 void
 hl_future_destroy(PyObject *self, PyObject *stock, void (*let_go)(PyObject *))
 {
@@ -687,5 +629,8 @@ hl_future_setup(PyObject *module, HLState *st)
         future_slots,
     };
     st->FutureType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &spec, st->StockFuture);
-    return st->FutureType != NULL ? PyModule_AddType(module, st->FutureType) : -1;
+    if (st->FutureType == NULL || hl_future_shrink_room(st->FutureType, &st->free_futures) < 0) {
+        return -1;
+    }
+    return PyModule_AddType(module, st->FutureType);
 }

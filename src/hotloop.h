@@ -399,10 +399,6 @@ PyObject *hl_future_make_cancelled_error(HLFuture *future);
 int hl_future_traverse_payload(PyObject *self, visitproc visit, void *arg);
 void hl_future_clear_payload(PyObject *self);
 void hl_future_finalize(PyObject *self);
-/* In dealloc: put a dead future or task of exactly our type on its free list.  Returns false if
-   there is something about it that only the stock type's dealloc can undo; the garbage
-   collector's mark "finalized" is one, since it never comes off. */
-bool hl_future_keep(PyObject *self, HLFreeList *list, void (*clear_payload)(PyObject *));
 /* In dealloc, of what was not kept: finalize it, have let_go() drop what it holds, and free it as
    the type stock does. */
 void hl_future_destroy(PyObject *self, PyObject *stock, void (*let_go)(PyObject *));
@@ -425,6 +421,16 @@ PyObject *hl_future_await(PyObject *self);
 /* Raise what throw(*args) of a coroutine was given. */
 void hl_raise_thrown(PyObject *const *args, Py_ssize_t nargs);
 int hl_awaiting_setup(PyObject *module, HLState *st);
+
+/* ---- From recycle.c ---- */
+
+/* A future or task of that type, exactly ours, with nothing in it. */
+PyObject *hl_future_take(PyTypeObject *type, HLFreeList *list);
+/* In dealloc: put a dead one on its free list.  Returns false if it is of another type, or there is
+   something about it that only the stock type's dealloc can undo. */
+bool hl_future_keep(PyObject *self, HLFreeList *list, void (*clear_payload)(PyObject *));
+/* Before the first object of the type is made. */
+int hl_future_shrink_room(PyTypeObject *type, HLFreeList *list);
 
 /* ---- From task.c, step.c and introspect.c ---- */
 

@@ -96,17 +96,9 @@ PyObject *
 hl_task_new(HLLoop *loop, PyObject *coro, PyObject *name, PyObject *context)
 {
     HLState *st = loop->st;
-    PyObject *self;
-    if (st->free_tasks.length > 0) {
-        self = st->free_tasks.objects[--st->free_tasks.length];
-        hl_revive(self);
-        PyObject_GC_Track(self);
-    }
-    else {
-        self = st->TaskType->tp_alloc(st->TaskType, 0);
-        if (self == NULL) {
-            return NULL;
-        }
+    PyObject *self = hl_future_take(st->TaskType, &st->free_tasks);
+    if (self == NULL) {
+        return NULL;
     }
     HLTask *t = hl_task(self);
     t->future.st = st;
@@ -653,6 +645,7 @@ hl_task_setup(PyObject *module, HLState *st)
     };
     st->TaskType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &spec, st->StockTask);
     if (st->TaskType == NULL || add_future_members(st->TaskType) < 0
+        || hl_future_shrink_room(st->TaskType, &st->free_tasks) < 0
         || make_tasks_futures(module, st) < 0) {
         return -1;
     }
