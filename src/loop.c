@@ -43,14 +43,20 @@ hl_loop_check_process(HLLoop *loop)
 /* ---- Methods put in place of ours ---- */
 
 static const struct {
-    const char *name;
+    size_t name; /* its place in HLNames */
     int flag;
 } patchable[] = {
-    {"time", HL_PATCHED_TIME},
-    {"call_soon", HL_PATCHED_CALL_SOON},
-    {"call_at", HL_PATCHED_CALL_AT},
-    {"get_debug", HL_PATCHED_GET_DEBUG},
+    {offsetof(HLNames, time), HL_PATCHED_TIME},
+    {offsetof(HLNames, call_soon), HL_PATCHED_CALL_SOON},
+    {offsetof(HLNames, call_at), HL_PATCHED_CALL_AT},
+    {offsetof(HLNames, get_debug), HL_PATCHED_GET_DEBUG},
 };
+
+static PyObject *
+patchable_name(HLState *st, size_t i)
+{
+    return *(PyObject **)((char *)&st->name + patchable[i].name);
+}
 
 /* Are both descriptors of one function in C, if of several types? */
 static bool
@@ -65,7 +71,7 @@ is_same_method(PyObject *a, PyObject *b)
 static int
 is_run_original(HLState *st, unsigned int *version)
 {
-    PyObject *run = PyObject_GetAttrString(st->StockTimerHandle, "_run");
+    PyObject *run = PyObject_GetAttr(st->StockTimerHandle, st->name._run);
     if (run == NULL) {
         return -1;
     }
@@ -84,10 +90,9 @@ hl_loop_find_patches(HLLoop *loop)
     }
     int patched = loop->assigned | (original ? 0 : HL_PATCHED_RUN);
     for (size_t i = 0; i < Py_ARRAY_LENGTH(patchable); i++) {
-        const char *name = patchable[i].name;
-        PyObject *ours = PyObject_GetAttrString((PyObject *)loop->st->LoopType, name);
-        PyObject *theirs = ours != NULL ? PyObject_GetAttrString((PyObject *)Py_TYPE(loop), name)
-                                        : NULL;
+        PyObject *name = patchable_name(loop->st, i);
+        PyObject *ours = PyObject_GetAttr((PyObject *)loop->st->LoopType, name);
+        PyObject *theirs = ours != NULL ? PyObject_GetAttr((PyObject *)Py_TYPE(loop), name) : NULL;
         if (ours != theirs && !is_same_method(ours, theirs)) {
             patched |= patchable[i].flag;
         }
@@ -116,9 +121,9 @@ loop_tp_setattro(PyObject *self, PyObject *name, PyObject *value)
         return -1;
     }
     HLLoop *loop = (HLLoop *)self;
-    bool matters = PyUnicode_CompareWithASCIIString(name, "__class__") == 0;
+    bool matters = hl_is_name(name, loop->st->name.__class__);
     for (size_t i = 0; i < Py_ARRAY_LENGTH(patchable); i++) {
-        if (PyUnicode_CompareWithASCIIString(name, patchable[i].name) == 0) {
+        if (hl_is_name(name, patchable_name(loop->st, i))) {
             loop->assigned &= ~patchable[i].flag;
             loop->assigned |= value != NULL ? patchable[i].flag : 0;
             matters = true;

@@ -16,11 +16,11 @@
     X(_do_read__buffered) X(_do_read__copied) X(_do_write) X(_ensure_fd_no_transport) X(_eof)     \
     X(_exception) X(_fatal_error) X(_force_close) X(_limit) X(_loop) X(_paused)                   \
     X(_process_ended) X(_process_reaped) X(_process_self_data) X(_readers_are_original)           \
-    X(_real_close) X(_report_fatal_error) X(_set_coroutine_origin_tracking) X(_signal_handlers)   \
+    X(_real_close) X(_report_fatal_error) X(_run) X(_set_coroutine_origin_tracking) X(_signal_handlers)   \
     X(_socket_transport) X(_sockets) X(_ssl_protocol) X(_start_shutdown) X(_stream_reader_type)   \
     X(_stream_reader_wr) X(_timer_handle_cancelled) X(_transport) X(_transports) X(_waiter)       \
     X(_wakeup) X(_write_as_asyncio) X(_writelines_as_asyncio) X(accept) X(add_done_callback)      \
-    X(append) X(buffer_updated) X(call_exception_handler) X(call_soon) X(callback) X(cancel)      \
+    X(append) X(buffer_updated) X(call_at) X(call_exception_handler) X(call_soon) X(callback) X(cancel)      \
     X(close) X(connect) X(connection_lost) X(connection_made) X(context) X(create_future)         \
     X(data) X(data_received) X(datagram_received) X(debug) X(delay) X(eager_start)                \
     X(eof_received) X(error_received) X(exception) X(extend) X(fd) X(feed_data) X(fileno)         \
@@ -36,6 +36,15 @@ typedef struct {
     HL_NAMES(X)
 #undef X
 } HLNames;
+
+/* Is the name, whatever it is, the interned one? */
+static inline bool
+hl_is_name(PyObject *name, PyObject *interned)
+{
+    return name == interned
+           || (PyUnicode_Check(name) && !PyUnicode_CHECK_INTERNED(name)
+               && PyUnicode_Compare(name, interned) == 0);
+}
 
 /* Callables and types of the standard library, as X(field, module, attribute). */
 #define HL_IMPORTS(X)                                                                            \

@@ -179,13 +179,6 @@ get_dict(HLStream *self)
 
 /* ---- Methods ---- */
 
-static bool
-is_name(PyObject *name, PyObject *interned)
-{
-    return name == interned
-           || (PyUnicode_CheckExact(name) && PyUnicode_Compare(name, interned) == 0);
-}
-
 /* The addresses need no dict.  Borrowed, or NULL. */
 static PyObject *
 find_address(HLStream *self, PyObject *name)
@@ -193,9 +186,9 @@ find_address(HLStream *self, PyObject *name)
     if (self->extra != NULL) {
         return NULL;
     }
-    return is_name(name, self->st->name.peername)   ? self->peername
-           : is_name(name, self->st->name.sockname) ? self->sockname
-                                                    : NULL;
+    return hl_is_name(name, self->st->name.peername)   ? self->peername
+           : hl_is_name(name, self->st->name.sockname) ? self->sockname
+                                                       : NULL;
 }
 
 /* Would the dict, if there were one, not have that name?  Every server asks for "sslcontext". */
@@ -203,7 +196,7 @@ static bool
 is_unheard_of(HLStream *self, PyObject *name)
 {
     return self->extra == NULL && PyUnicode_CheckExact(name)
-           && !is_name(name, self->st->name.socket);
+           && !hl_is_name(name, self->st->name.socket);
 }
 
 static PyObject *
@@ -220,7 +213,7 @@ stream_get_extra_info(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyO
     if (value != NULL) {
         return Py_NewRef(value);
     }
-    if (is_name(values[0], self->st->name.socket) && hl_stream_flush(self) < 0) {
+    if (hl_is_name(values[0], self->st->name.socket) && hl_stream_flush(self) < 0) {
         return NULL; /* who asks for the socket may shut it down */
     }
     PyObject *extra = is_unheard_of(self, values[0]) ? NULL : get_dict(self);
