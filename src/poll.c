@@ -88,9 +88,11 @@ on_async(uv_async_t *Py_UNUSED(async))
 {
 }
 
+/* Before 1.45, libuv calls timers before it waits: one that is due by then must end that wait too. */
 static void
-on_far_timer(uv_timer_t *Py_UNUSED(timer))
+on_far_timer(uv_timer_t *timer)
 {
+    uv_stop(timer->loop);
 }
 
 #ifdef HL_LINUX

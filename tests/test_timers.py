@@ -509,3 +509,13 @@ def test_a_timeout_can_be_brought_forward(loop, run):
         assert loop.time() - before >= 0.005 - 1e-8
 
     run(main())
+
+
+def test_very_many_short_sleeps(run):
+    """Each is ended by a timer, also one that is due before the loop begins to wait."""
+
+    async def main():
+        for _ in range(1000):
+            await asyncio.sleep(0.0005)
+
+    run(main())

@@ -231,3 +231,15 @@ def test_select_is_for_what_replaced_it():
     selector = HOTLOOP.run(main())
     selector.select = print  # of a closed loop
     del selector.select
+
+
+def test_a_replaced_select_that_waits_as_long_as_it_is_told(loop, run):
+    """Each wait is ended by a timer, also one that is due before the wait begins (libuv before 1.45)."""
+    original = loop._selector.select
+
+    async def main():
+        with mock.patch.object(loop._selector, "select", new=lambda timeout: original(timeout)):
+            for _ in range(1000):
+                await asyncio.sleep(0.0005)
+
+    run(main())
