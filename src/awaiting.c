@@ -19,12 +19,8 @@ hl_future_await(PyObject *self)
         return NULL;
     }
     HLState *st = f->st;
-    AwaitIterator *it;
-    if (st->free_iterators.length > 0) {
-        it = (AwaitIterator *)st->free_iterators.objects[--st->free_iterators.length];
-        hl_revive((PyObject *)it);
-    }
-    else {
+    AwaitIterator *it = (AwaitIterator *)hl_free_list_take(&st->free_iterators);
+    if (it == NULL) {
         it = PyObject_GC_New(AwaitIterator, st->AwaitIteratorType);
         if (it == NULL) {
             return NULL;

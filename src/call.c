@@ -25,12 +25,8 @@ hl_call_new(HLState *st, PyObject *future, PyObject *func, PyObject *const *args
             PyTuple_SET_ITEM(arguments, i, Py_NewRef(args[i]));
         }
     }
-    HLCall *call;
-    if (st->free_calls.length > 0) {
-        call = (HLCall *)st->free_calls.objects[--st->free_calls.length];
-        hl_revive((PyObject *)call);
-    }
-    else {
+    HLCall *call = (HLCall *)hl_free_list_take(&st->free_calls);
+    if (call == NULL) {
         call = PyObject_GC_New(HLCall, st->CallType);
         if (call == NULL) {
             Py_XDECREF(arguments);

@@ -85,11 +85,7 @@ make_socket(HLState *st, int family)
     for (size_t i = 0; i < Py_ARRAY_LENGTH(args); i++) {
         Py_XDECREF(args[i]);
     }
-    if (sock != NULL && hl_socket_unblock(st, sock) < 0) {
-        hl_socket_close_quietly(st, sock);
-        Py_CLEAR(sock);
-    }
-    return sock;
+    return hl_socket_unblock(st, sock);
 }
 
 static PyObject *

@@ -21,14 +21,12 @@
 static PyObject *
 handle_alloc(PyTypeObject *type, HLFreeList *list)
 {
-    if (list->length > 0) {
-        PyObject *self = list->objects[--list->length];
-        hl_revive(self);
-        return self;
-    }
-    PyObject *self = type->tp_alloc(type, 0);
-    if (self != NULL) {
-        PyObject_GC_UnTrack(self);
+    PyObject *self = hl_free_list_take(list);
+    if (self == NULL) {
+        self = type->tp_alloc(type, 0);
+        if (self != NULL) {
+            PyObject_GC_UnTrack(self);
+        }
     }
     return self;
 }

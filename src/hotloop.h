@@ -642,8 +642,9 @@ bool hl_socket_is_known(HLState *st);
 int hl_socket_fileno(HLState *st, PyObject *sock);
 /* socket.socket(family, type, proto[, fileno]). */
 PyObject *hl_socket_make(HLState *st, PyObject *const *args, Py_ssize_t nargs);
-/* sock.setblocking(False), unless HL_SOCK_NONBLOCK in its type has said so. */
-int hl_socket_unblock(HLState *st, PyObject *sock);
+/* sock after sock.setblocking(False), unless HL_SOCK_NONBLOCK in its type has said so; NULL if that
+   fails or sock was NULL.  Steals sock, which is closed if it fails. */
+PyObject *hl_socket_unblock(HLState *st, PyObject *sock);
 /* sock.close(), of any object. */
 int hl_socket_close(HLState *st, PyObject *sock);
 /* The same for one that nobody gets to see.  Keeps an exception that is set. */

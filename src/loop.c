@@ -52,12 +52,6 @@ static const struct {
     {offsetof(HLNames, get_debug), HL_PATCHED_GET_DEBUG},
 };
 
-static PyObject *
-patchable_name(HLState *st, size_t i)
-{
-    return *(PyObject **)((char *)&st->name + patchable[i].name);
-}
-
 /* Are both descriptors of one function in C, if of several types? */
 static bool
 is_same_method(PyObject *a, PyObject *b)
@@ -90,7 +84,7 @@ hl_loop_find_patches(HLLoop *loop)
     }
     int patched = loop->assigned | (original ? 0 : HL_PATCHED_RUN);
     for (size_t i = 0; i < Py_ARRAY_LENGTH(patchable); i++) {
-        PyObject *name = patchable_name(loop->st, i);
+        PyObject *name = hl_name_at(loop->st, patchable[i].name);
         PyObject *ours = PyObject_GetAttr((PyObject *)loop->st->LoopType, name);
         PyObject *theirs = ours != NULL ? PyObject_GetAttr((PyObject *)Py_TYPE(loop), name) : NULL;
         if (ours != theirs && !is_same_method(ours, theirs)) {
@@ -123,7 +117,7 @@ loop_tp_setattro(PyObject *self, PyObject *name, PyObject *value)
     HLLoop *loop = (HLLoop *)self;
     bool matters = hl_is_name(name, loop->st->name.__class__);
     for (size_t i = 0; i < Py_ARRAY_LENGTH(patchable); i++) {
-        if (hl_is_name(name, patchable_name(loop->st, i))) {
+        if (hl_is_name(name, hl_name_at(loop->st, patchable[i].name))) {
             loop->assigned &= ~patchable[i].flag;
             loop->assigned |= value != NULL ? patchable[i].flag : 0;
             matters = true;

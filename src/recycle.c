@@ -12,11 +12,10 @@
 PyObject *
 hl_future_take(PyTypeObject *type, HLFreeList *list)
 {
-    if (list->length == 0) {
+    PyObject *self = hl_free_list_take(list);
+    if (self == NULL) {
         return type->tp_alloc(type, 0);
     }
-    PyObject *self = list->objects[--list->length];
-    hl_revive(self);
     PyObject_GC_Track(self);
     return self;
 }
@@ -64,12 +63,11 @@ hl_future_keep(PyObject *self, HLFreeList *list, void (*clear_payload)(PyObject 
     }
     PyObject_ClearWeakRefs(self);
     clear_payload(self);
-    if (!clear_stock_fields(self) || list->length >= HL_FREE_MAX) {
+    if (!clear_stock_fields(self) || !hl_free_list_keep(list, self)) {
         return false; /* the list was filled by what this one kept alive */
     }
     f->state = HL_PENDING;
     f->blocking = false;
-    list->objects[list->length++] = self;
     return true;
 }
 
@@ -83,9 +81,12 @@ hl_future_keep(PyObject *self, HLFreeList *list, void (*clear_payload)(PyObject 
 int
 hl_future_shrink_room(PyTypeObject *type, HLFreeList *list)
 {
+    if (PY_VERSION_HEX < 0x030D0000) {
+        return 0;
+    }
     int rc = 0;
     list->length = HL_FREE_MAX; /* so that none of them is kept */
-    for (int i = 0; i < ROOM_AT_FIRST && PY_VERSION_HEX >= 0x030D0000 && rc == 0; i++) {
+    for (int i = 0; i < ROOM_AT_FIRST && rc == 0; i++) {
         PyObject *first = type->tp_new(type, NULL, NULL);
         rc = first != NULL ? 0 : -1;
         Py_XDECREF(first);

@@ -160,11 +160,7 @@ make_socket(HLLoop *loop, Listener *self, int conn)
     if (sock == NULL && hl_socket_is_known(loop->st)) {
         close(conn); /* else the class may have done so */
     }
-    if (sock != NULL && hl_socket_unblock(loop->st, sock) < 0) {
-        hl_socket_close_quietly(loop->st, sock);
-        Py_CLEAR(sock);
-    }
-    return sock;
+    return hl_socket_unblock(loop->st, sock);
 }
 
 /* NULL, without an exception, for families of which only the socket module can tell it. */

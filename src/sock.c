@@ -178,13 +178,8 @@ ensure_no_transport(HLLoop *loop, int fd)
 static SocketWait *
 allocate_wait(HLState *st)
 {
-    HLFreeList *list = &st->free_socket_waits;
-    if (list->length == 0) {
-        return PyObject_GC_New(SocketWait, st->SocketWaitType);
-    }
-    PyObject *wait = list->objects[--list->length];
-    hl_revive(wait);
-    return (SocketWait *)wait;
+    SocketWait *wait = (SocketWait *)hl_free_list_take(&st->free_socket_waits);
+    return wait != NULL ? wait : PyObject_GC_New(SocketWait, st->SocketWaitType);
 }
 
 static SocketWait *

@@ -36,7 +36,7 @@ extern const HLSocketOperation hl_recv_operation, hl_recv_into_operation, hl_rec
 static inline PyObject *
 hl_socket_method(const HLSocketCall *call)
 {
-    return *(PyObject **)((char *)&call->st->name + call->operation->method);
+    return hl_name_at(call->st, call->operation->method);
 }
 
 #endif

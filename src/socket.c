@@ -28,12 +28,6 @@ static const struct {
     {offsetof(HLNames, gettimeout), offsetof(HLState, socket_gettimeout)},
 };
 
-static PyObject *
-name_at(HLState *st, size_t offset)
-{
-    return *(PyObject **)((char *)&st->name + offset);
-}
-
 /* Tests and tools put their own in their place; the type has another version then. */
 int
 hl_socket_is_original(HLState *st)
@@ -44,7 +38,7 @@ hl_socket_is_original(HLState *st)
     }
     st->socket_original = st->socket_fileno != NULL && st->socket_gettimeout != NULL;
     for (size_t i = 0; i < Py_ARRAY_LENGTH(stood_in_for); i++) {
-        PyObject *name = name_at(st, stood_in_for[i].name);
+        PyObject *name = hl_name_at(st, stood_in_for[i].name);
         PyObject *method = PyObject_GetAttr(st->StockSocket, name);
         if (method == NULL && !PyErr_ExceptionMatches(PyExc_AttributeError)) {
             return -1;
@@ -123,15 +117,19 @@ hl_socket_make(HLState *st, PyObject *const *args, Py_ssize_t nargs)
                : PyObject_Vectorcall(st->StockSocket, args, (size_t)nargs, NULL);
 }
 
-int
+PyObject *
 hl_socket_unblock(HLState *st, PyObject *sock)
 {
-    if (HL_SOCK_NONBLOCK != 0) {
-        return 0;
+    if (HL_SOCK_NONBLOCK != 0 || sock == NULL) {
+        return sock;
     }
     PyObject *done = PyObject_CallMethodOneArg(sock, st->name.setblocking, Py_False);
+    if (done == NULL) {
+        hl_socket_close_quietly(st, sock);
+        Py_CLEAR(sock);
+    }
     Py_XDECREF(done);
-    return done != NULL ? 0 : -1;
+    return sock;
 }
 
 /* ---- Closing ---- */
@@ -243,7 +241,7 @@ hl_socket_setup(HLState *st)
 {
     st->socket_methods = PyDict_New();
     for (size_t i = 0; st->socket_methods != NULL && i < Py_ARRAY_LENGTH(stood_in_for); i++) {
-        PyObject *name = name_at(st, stood_in_for[i].name);
+        PyObject *name = hl_name_at(st, stood_in_for[i].name);
         PyObject *method = PyObject_GetAttr(st->StockSocket, name);
         if (method == NULL || PyDict_SetItem(st->socket_methods, name, method) < 0) {
             Py_XDECREF(method);

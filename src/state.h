@@ -3,8 +3,7 @@
 #ifndef HL_STATE_H
 #define HL_STATE_H
 
-#include <Python.h>
-#include <stdbool.h>
+#include "compat.h"
 
 /* Interned names, as X(identifier): hl_name->identifier is the string "identifier". */
 #define HL_NAMES(X)                                                                               \
@@ -14,17 +13,17 @@
     X(_call_eof_received) X(_check_callback) X(_clients) X(_control_app_writing)                  \
     X(_control_ssl_reading) X(_core) X(_current_handle) X(_detach) X(_do_read)                    \
     X(_do_read__buffered) X(_do_read__copied) X(_do_write) X(_ensure_fd_no_transport) X(_eof)     \
-    X(_exception) X(_fatal_error) X(_force_close) X(_limit) X(_loop) X(_paused)                   \
-    X(_process_ended) X(_process_reaped) X(_process_self_data) X(_readers_are_original)           \
-    X(_real_close) X(_report_fatal_error) X(_run) X(_set_coroutine_origin_tracking) X(_signal_handlers)   \
+    X(_exception) X(_fatal_error) X(_force_close) X(_limit) X(_loop) X(_paused) X(_process_ended) \
+    X(_process_reaped) X(_process_self_data) X(_readers_are_original) X(_real_close)              \
+    X(_report_fatal_error) X(_run) X(_set_coroutine_origin_tracking) X(_signal_handlers)          \
     X(_socket_transport) X(_sockets) X(_ssl_protocol) X(_start_shutdown) X(_stream_reader_type)   \
     X(_stream_reader_wr) X(_timer_handle_cancelled) X(_transport) X(_transports) X(_waiter)       \
     X(_wakeup) X(_write_as_asyncio) X(_writelines_as_asyncio) X(accept) X(add_done_callback)      \
-    X(append) X(buffer_updated) X(call_at) X(call_exception_handler) X(call_soon) X(callback) X(cancel)      \
-    X(close) X(connect) X(connection_lost) X(connection_made) X(context) X(create_future)         \
-    X(data) X(data_received) X(datagram_received) X(debug) X(delay) X(eager_start)                \
-    X(eof_received) X(error_received) X(exception) X(extend) X(fd) X(feed_data) X(fileno)         \
-    X(get_buffer) X(get_debug) X(get_loop) X(getpeername) X(getsockname) X(gettimeout)            \
+    X(append) X(buffer_updated) X(call_at) X(call_exception_handler) X(call_soon) X(callback)     \
+    X(cancel) X(close) X(connect) X(connection_lost) X(connection_made) X(context)                \
+    X(create_future) X(data) X(data_received) X(datagram_received) X(debug) X(delay)              \
+    X(eager_start) X(eof_received) X(error_received) X(exception) X(extend) X(fd) X(feed_data)    \
+    X(fileno) X(get_buffer) X(get_debug) X(get_loop) X(getpeername) X(getsockname) X(gettimeout)  \
     X(is_running) X(join) X(loop) X(message) X(monotonic) X(msg) X(name) X(pause_reading)         \
     X(pause_writing) X(peername) X(pending) X(pipe) X(protocol) X(read) X(receive) X(recv)        \
     X(recv_into) X(recvfrom) X(recvfrom_into) X(result) X(resume_reading) X(resume_writing)       \
@@ -117,6 +116,19 @@ typedef struct {
     int length;
 } HLFreeList;
 
+/* One of them, alive again and unknown to the garbage collector; NULL, without an exception, if there
+   is none. */
+static inline PyObject *
+hl_free_list_take(HLFreeList *list)
+{
+    if (list->length == 0) {
+        return NULL;
+    }
+    PyObject *self = list->objects[--list->length];
+    hl_revive(self);
+    return self;
+}
+
 /* Put a dead object there; false if the list is full. */
 static inline bool
 hl_free_list_keep(HLFreeList *list, PyObject *self)
@@ -197,6 +209,13 @@ typedef struct HLState {
     HLFreeList free_socket_waits;
     HLFreeList free_calls;
 } HLState;
+
+/* The name at that place in HLNames, for tables. */
+static inline PyObject *
+hl_name_at(HLState *st, size_t offset)
+{
+    return *(PyObject **)((char *)&st->name + offset);
+}
 
 extern struct PyModuleDef hl_module_def;
 
