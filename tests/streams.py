@@ -147,6 +147,32 @@ async def connect(protocol, kind="socketpair", sockets=None):
     return transport, peer
 
 
+class TransportProgram:
+    """Steps of a random program on a transport whose peer has the socket sock; what is written is
+    next_bytes()."""
+
+    def __init__(self, protocol, transport, sock):
+        self.protocol, self.transport, self.sock = protocol, transport, sock
+
+    def step(self, name, *arguments):
+        if name == "write":
+            self.transport.write(self.next_bytes(*arguments))
+        elif name == "writelines":
+            self.transport.writelines([self.next_bytes(size) for size in arguments[0]])
+        elif name == "limits":
+            self.transport.set_write_buffer_limits(max(arguments), min(arguments))
+        else:
+            getattr(self.transport, name)()
+
+    def end(self, how):
+        if how == "peer closes":
+            self.sock.close()
+        elif how == "peer shuts down":
+            self.sock.shutdown(socket.SHUT_WR)
+        else:
+            getattr(self.transport, how)()
+
+
 def told(contexts):
     """What an exception handler was told: messages, keys, exceptions."""
     return [

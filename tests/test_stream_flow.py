@@ -3,14 +3,21 @@
 import asyncio
 import contextlib
 import os
-import socket
 import sys
 
 import hotloop
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from streams import Events, connect, on_loop, raw_pair, read_all, small_buffers
+from streams import (
+    Events,
+    TransportProgram,
+    connect,
+    on_loop,
+    raw_pair,
+    read_all,
+    small_buffers,
+)
 from support import HOTLOOP, PATIENCE, outcome, same_on_both, until
 
 LIMIT = 5 * PATIENCE
@@ -204,16 +211,16 @@ STEPS = st.one_of(
     st.tuples(st.just("peer reads"), SIZES),
     st.tuples(st.just("peer reads"), st.just(1 << 20)),
     st.tuples(st.just("peer writes"), st.integers(1, 2000)),
-    st.tuples(st.sampled_from(["pause", "resume"])),
+    st.tuples(st.sampled_from(["pause_reading", "resume_reading"])),
 )
 ENDS = st.sampled_from(["close", "abort", "write_eof", "peer closes", "peer shuts down"])
 
 
-class Program:
+class Program(TransportProgram):
     """Runs one random program against a transport with small buffers."""
 
-    def __init__(self, protocol, transport, peer):
-        self.protocol, self.transport, self.peer = protocol, transport, peer
+    def __init__(self, *args):
+        super().__init__(*args)
         self.sent, self.received, self.told = 0, b"", 0
 
     def next_bytes(self, size):
@@ -221,44 +228,30 @@ class Program:
         return bytes((start + i) * 7 % 251 for i in range(size))
 
     def step(self, name, *arguments):
-        if name == "write":
-            self.transport.write(self.next_bytes(*arguments))
-        elif name == "writelines":
-            self.transport.writelines([self.next_bytes(size) for size in arguments[0]])
-        elif name == "limits":
-            self.transport.set_write_buffer_limits(max(arguments), min(arguments))
-        elif name == "peer reads":
+        if name == "peer reads":
             self.read(*arguments)
         elif name == "peer writes":
             with contextlib.suppress(BlockingIOError):
-                self.told += self.peer.send(b"y" * arguments[0])
+                self.told += self.sock.send(b"y" * arguments[0])
         else:
-            getattr(self.transport, name + "_reading")()
+            super().step(name, *arguments)
 
     def read(self, size):
         try:
-            self.received += self.peer.recv(size)
+            self.received += self.sock.recv(size)
         except (BlockingIOError, ConnectionResetError):
             pass  # reset: the transport was closed with data unread
-
-    def end(self, how):
-        if how == "peer closes":
-            self.peer.close()
-        elif how == "peer shuts down":
-            self.peer.shutdown(socket.SHUT_WR)
-        else:
-            getattr(self.transport, how)()
 
     async def drain(self):
         """Let the peer read what comes, until the connection is lost."""
         for _ in range(10_000):
-            if self.peer.fileno() >= 0:
+            if self.sock.fileno() >= 0:
                 self.read(1 << 20)
             if self.protocol.lost.done():
                 break
             await asyncio.sleep(0)
         for _ in range(3):
-            if self.peer.fileno() >= 0:
+            if self.sock.fileno() >= 0:
                 self.read(1 << 20)
 
 

@@ -4,10 +4,9 @@ import asyncio
 import contextlib
 import ssl
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from streams import Events, on_loop, raw_pair, small_buffers
+from streams import Events, TransportProgram, on_loop, raw_pair, small_buffers
 from support import Logged, outcome, same_on_both
 
 RECORD = 16 * 1024
@@ -125,9 +124,10 @@ def hooked(what):
     return {} if what is None else {"data_received": hook}
 
 
-class Program:
-    def __init__(self, transport, peer, protocol, hooks):
-        self.transport, self.peer, self.protocol, self.hooks = transport, peer, protocol, hooks
+class Program(TransportProgram):
+    def __init__(self, protocol, transport, peer, hooks):
+        super().__init__(protocol, transport, peer.sock)
+        self.peer, self.hooks = peer, hooks
 
     def next_bytes(self, size):
         start = len(self.protocol.sent)
@@ -135,13 +135,7 @@ class Program:
         return bytes(self.protocol.sent[start:])
 
     def step(self, name, *args):
-        if name == "write":
-            self.transport.write(self.next_bytes(*args))
-        elif name == "writelines":
-            self.transport.writelines([self.next_bytes(size) for size in args[0]])
-        elif name == "limits":
-            self.transport.set_write_buffer_limits(max(args), min(args))
-        elif name == "protocol":
+        if name == "protocol":
             self.change_protocol(*args)
         elif name == "peer writes":
             self.peer.write(*args)
@@ -150,7 +144,7 @@ class Program:
         elif name == "peer reads":
             return self.peer.read()
         else:
-            getattr(self.transport, name)()
+            super().step(name, *args)
 
     def change_protocol(self, room):
         before = self.protocol
@@ -161,14 +155,10 @@ class Program:
     def end(self, how):
         if how == "peer unwraps":
             self.peer.unwrap()
-        elif how == "peer closes":
-            self.peer.sock.close()
-        elif how == "peer shuts down":
-            self.peer.sock.shutdown(1)
         elif how == "garbage":
-            self.peer.sock.send(b"no TLS at all" * 10)
+            self.sock.send(b"no TLS at all" * 10)
         else:
-            getattr(self.transport, how)()
+            super().end(how)
 
     def take_log(self):
         """What happened since; data that came in several pieces in a row as one."""
@@ -207,7 +197,7 @@ async def run_program(contexts, server_side, room, hook, steps, end):
         )
     await greeting
     below = transport._ssl_protocol._transport
-    program = Program(transport, peer, protocol, hooks)
+    program = Program(protocol, transport, peer, hooks)
     history = []
     for step in [*steps, ("end", end)]:
         if step[0] == "end":
@@ -227,18 +217,13 @@ async def run_program(contexts, server_side, room, hook, steps, end):
     return history, program.take_log()
 
 
-@pytest.fixture(scope="module")
-def contexts(certificate):
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(certificate)
-    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    client.load_verify_locations(certificate)
-    return {True: server, False: client}
-
-
 @settings(max_examples=60)
 @given(st.booleans(), ROOMS, HOOKS, st.lists(STEPS, min_size=3, max_size=12), ENDS)
-def test_random_programs_have_the_events_of_asyncio(contexts, server_side, room, hook, steps, end):
+def test_random_programs_have_the_events_of_asyncio(
+    server_tls, client_tls, server_side, room, hook, steps, end
+):
+    contexts = {True: server_tls, False: client_tls}
+
     def scenario(impl):
         with Logged() as log:
             main = on_loop(lambda: run_program(contexts, server_side, room, hook, steps, end))
