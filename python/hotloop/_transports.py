@@ -2,6 +2,7 @@
 
 import logging
 import math
+import sys
 from asyncio import constants
 
 from . import _core
@@ -11,7 +12,7 @@ _logger = logging.getLogger("asyncio")
 
 def _to_size(limit):
     # Any number will do for asyncio.
-    return min(int(limit), 1 << 62) if limit < math.inf else 1 << 62
+    return min(int(limit), sys.maxsize) if limit < math.inf else sys.maxsize
 
 
 class WriteLimits:
