@@ -413,6 +413,33 @@ def test_ps_of_a_loop_that_has_worked_for_a_while(outside_works):
     assert same_on_both(scenario)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 15), reason="the sampling profiler is new in 3.15")
+@pytest.mark.parametrize("mode", ["all", "running"])
+def test_the_sampling_profiler_sees_the_tasks_of_a_stock_process(outside_works, tmp_path, mode):
+    source = PROGRAM.replace(
+        "    await asyncio.gather(*tasks)",
+        """
+    while True:
+        pass
+""",
+    )
+    profiler = f"-m profiling.sampling attach --async-aware --async-mode {mode} --collapsed -d 1"
+
+    def scenario(impl):
+        stacks = tmp_path / f"{impl.name}.txt"
+        with Outside(impl, source) as outside:
+            what = [*profiler.split(), "-o", str(stacks), str(outside.child.pid)]
+            result = run_command([sys.executable, *what])
+            assert result.returncode == 0, result
+        # Without thread, line numbers and counts.
+        text = re.sub(r"tid:\d+;|:\d+(?=[; ])| \d+$", "", stacks.read_text(), flags=re.M)
+        return sorted(set(text.splitlines()))
+
+    stacks = same_on_both(scenario)
+    assert any("the main task" in stack for stack in stacks)
+    assert any("leaf one" in stack for stack in stacks) == (mode == "all")
+
+
 @call_graph_only
 def test_ps_of_a_busy_process_is_no_crash(outside_works, impl):
     source = """
