@@ -70,7 +70,6 @@ def common_cflags():
         "-std=c11",
         "-D_GNU_SOURCE",
         "-fvisibility=hidden",
-        "-fno-strict-overflow",
         "-Wall",
         "-Wextra",
         # The API of CPython asks for all three: slots leave fields out, methods ignore

@@ -316,6 +316,7 @@ init_address(HLDatagramTransport *t, PyObject *sock, PyObject *address)
 {
     struct sockaddr_storage name;
     socklen_t length = sizeof(name);
+    name.ss_family = AF_UNSPEC; /* a name may have no bytes */
     if (Py_TYPE(sock) == (PyTypeObject *)t->st->StockSocket
         && getsockname(t->fd, (struct sockaddr *)&name, &length) == 0) {
         t->family = name.ss_family;

@@ -77,6 +77,7 @@ family_of(int fd)
 {
     struct sockaddr_storage address;
     socklen_t length = sizeof(address);
+    address.ss_family = AF_UNSPEC;
     return getsockname(fd, (struct sockaddr *)&address, &length) == 0 ? address.ss_family
                                                                       : AF_UNSPEC;
 }
