@@ -104,11 +104,9 @@ hl_datagram_call(HLDatagramTransport *t, PyObject *name, PyObject *first, PyObje
 static int
 error_received(HLDatagramTransport *t, PyObject *exc)
 {
-    PyObject *outer = PyErr_GetHandledException();
-    PyErr_SetHandledException(exc);
+    PyObject *outer = hl_enter_except(exc);
     int rc = hl_datagram_call(t, t->st->name.error_received, exc, NULL);
-    PyErr_SetHandledException(outer);
-    Py_XDECREF(outer);
+    hl_leave_except(outer);
     return rc;
 }
 
@@ -121,9 +119,11 @@ hl_datagram_complain(PyObject *self, const char *message, PyObject *exc)
                                       names->transport, self, names->protocol,
                                       t->protocol != NULL ? t->protocol : Py_None);
     PyObject *loop = Py_NewRef(t->loop != NULL ? (PyObject *)t->loop : Py_None);
+    PyObject *outer = hl_enter_except(exc);
     PyObject *done = context == NULL
                          ? NULL
                          : PyObject_CallMethodOneArg(loop, names->call_exception_handler, context);
+    hl_leave_except(outer);
     Py_DECREF(loop);
     Py_XDECREF(context);
     Py_XDECREF(done);

@@ -7,7 +7,6 @@
 #include <sys/uio.h>
 
 #define BATCH_MAX 32    /* datagrams in one system call */
-#define LOG_THRESHOLD 5 /* asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES */
 
 static int on_writable(HLLoop *loop, PyObject *self);
 
@@ -196,13 +195,10 @@ check_address(PyObject *addr, PyObject *everything)
 static int
 count_lost(HLDatagramTransport *t)
 {
-    if (t->conn_lost++ < LOG_THRESHOLD) {
-        return 0;
-    }
-    PyObject *logged = PyObject_CallMethod(t->st->logger, "warning", "s",
-                                           "socket.send() raised exception.");
-    Py_XDECREF(logged);
-    return logged != NULL ? 0 : -1;
+    Py_ssize_t dropped = t->conn_lost;
+    int rc = hl_drop_write(t->st, &dropped, "socket.send() raised exception.");
+    t->conn_lost = (int)dropped;
+    return rc;
 }
 
 static int

@@ -73,6 +73,21 @@ hl_is_fatal(void)
            || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
 }
 
+PyObject *
+hl_enter_except(PyObject *exc)
+{
+    PyObject *outer = PyErr_GetHandledException();
+    PyErr_SetHandledException(exc);
+    return outer;
+}
+
+void
+hl_leave_except(PyObject *outer)
+{
+    PyErr_SetHandledException(outer);
+    Py_XDECREF(outer);
+}
+
 static PyObject *
 report_context(HLState *st, PyObject *message, PyObject *exc, const char *key, PyObject *value,
                PyObject *source_traceback)
@@ -103,6 +118,27 @@ hl_report(HLState *st, PyObject *loop, PyObject *message, PyObject *exc, const c
     Py_XDECREF(context);
     Py_XDECREF(result);
     return result != NULL ? 0 : -1;
+}
+
+int
+hl_drop_write(HLState *st, Py_ssize_t *dropped, const char *warning)
+{
+    PyObject *count = PyLong_FromSsize_t(*dropped), *threshold = NULL, *logged = NULL;
+    if (count != NULL) {
+        threshold = PyObject_GetAttrString(st->constants, "LOG_THRESHOLD_FOR_CONNLOST_WRITES");
+    }
+    int many = threshold != NULL ? PyObject_RichCompareBool(count, threshold, Py_GE) : -1;
+    if (many > 0) {
+        logged = PyObject_CallMethod(st->logger, "warning", "s", warning);
+        many = logged != NULL ? 0 : -1;
+    }
+    if (many == 0) {
+        ++*dropped;
+    }
+    Py_XDECREF(count);
+    Py_XDECREF(threshold);
+    Py_XDECREF(logged);
+    return many;
 }
 
 int

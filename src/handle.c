@@ -241,7 +241,7 @@ hl_handle_report_failure(PyObject *self)
     if (hl_is_fatal()) {
         return -1;
     }
-    PyObject *exc = hl_take_exception();
+    PyObject *exc = hl_take_exception(), *outer = hl_enter_except(exc);
     PyObject *message = handle_failure_message(h);
     if (message == NULL) {
         PyErr_Clear();
@@ -250,6 +250,7 @@ hl_handle_report_failure(PyObject *self)
     int rc = message == NULL
                  ? -1
                  : hl_report(h->st, h->loop, message, exc, "handle", self, h->source_traceback);
+    hl_leave_except(outer);
     Py_XDECREF(message);
     Py_DECREF(exc);
     return rc;

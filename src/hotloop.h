@@ -293,10 +293,17 @@ PyObject *hl_set_uv_error(int code);
 /* PyErr_SetFromErrno(PyExc_OSError), at a third of the price where an error comes repeatedly: the
    text need not be decoded again.  Always NULL. */
 PyObject *hl_set_errno(HLState *st);
+/* From one to the other exc is being handled, as in an except clause: sys.exc_info() tells of it, and
+   it is the context of what is raised.  The first returns what the second needs. */
+PyObject *hl_enter_except(PyObject *exc);
+void hl_leave_except(PyObject *outer);
 /* Call loop.call_exception_handler with {message, exception, key: value, source_traceback}; exc
    and source_traceback may be NULL, and key with value.  -1 with what that raised. */
 int hl_report(HLState *st, PyObject *loop, PyObject *message, PyObject *exc, const char *key,
               PyObject *value, PyObject *source_traceback);
+/* What is written to a connection that is lost is counted, and told of in the log from asyncio's
+   threshold on. */
+int hl_drop_write(HLState *st, Py_ssize_t *dropped, const char *warning);
 /* In an attribute's setter: AttributeError if it is to be deleted. */
 int hl_check_assigned(PyObject *value);
 /* The truth of the value that is assigned: 1, 0 or -1. */

@@ -105,8 +105,9 @@ hl_pipe_fatal(HLPipe *self, const char *message)
     if (hl_is_fatal()) {
         return -1;
     }
-    PyObject *exc = hl_take_exception();
+    PyObject *exc = hl_take_exception(), *outer = hl_enter_except(exc);
     PyObject *done = PyObject_CallMethod((PyObject *)self, "_fatal_error", "Os", exc, message);
+    hl_leave_except(outer);
     Py_DECREF(exc);
     Py_XDECREF(done);
     return done != NULL ? 0 : -1;

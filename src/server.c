@@ -185,9 +185,11 @@ report_failure(HLLoop *loop, PyObject *protocol)
         PyObject *message = PyUnicode_FromString(
             "Error on transport creation for incoming connection");
         bool made = protocol != NULL && protocol != Py_None;
+        PyObject *outer = hl_enter_except(exc);
         rc = message == NULL ? -1
                              : hl_report(loop->st, (PyObject *)loop, message, exc,
                                          made ? "protocol" : NULL, protocol, NULL);
+        hl_leave_except(outer);
         Py_XDECREF(message);
     }
     Py_DECREF(exc);
@@ -288,9 +290,11 @@ rest(HLLoop *loop, Listener *self, int fd)
     PyObject *exc = hl_take_exception();
     PyObject *message = PyUnicode_FromString("socket.accept() out of system resource");
     PyObject *shown = PyObject_CallOneArg(loop->st->TransportSocket, self->sock);
+    PyObject *outer = hl_enter_except(exc);
     int rc = message != NULL && shown != NULL
                  ? hl_report(loop->st, (PyObject *)loop, message, exc, "socket", shown, NULL)
                  : -1;
+    hl_leave_except(outer);
     Py_XDECREF(message);
     Py_XDECREF(shown);
     Py_DECREF(exc);

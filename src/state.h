@@ -74,6 +74,7 @@ hl_is_name(PyObject *name, PyObject *interned)
     X(StockReadTransport, "asyncio", "ReadTransport")                                            \
     X(StockServer, "asyncio.base_events", "Server")                                              \
     X(StockStream, "asyncio.selector_events", "_SelectorSocketTransport")                        \
+    X(constants, "asyncio", "constants")                                                         \
     X(BufferedProtocol, "asyncio", "BufferedProtocol")                                           \
     X(StockStreamReader, "asyncio", "StreamReader")                                              \
     X(StreamReaderProtocol, "asyncio", "StreamReaderProtocol")                                   \

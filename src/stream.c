@@ -40,8 +40,10 @@ hl_stream_report(HLStream *self, const char *message)
                                       "transport", self, "protocol",
                                       self->protocol != NULL ? self->protocol : Py_None);
     if (context != NULL && self->loop != NULL) {
+        PyObject *outer = hl_enter_except(exc);
         done = PyObject_CallMethodOneArg((PyObject *)self->loop,
                                          self->st->name.call_exception_handler, context);
+        hl_leave_except(outer);
     }
     Py_XDECREF(context);
     Py_XDECREF(done);
@@ -55,12 +57,13 @@ hl_stream_fatal(HLStream *self, const char *message)
     if (hl_is_fatal()) {
         return -1;
     }
-    PyObject *exc = hl_take_exception();
+    PyObject *exc = hl_take_exception(), *outer = hl_enter_except(exc);
     PyObject *text = PyUnicode_FromString(message);
     PyObject *args[3] = {(PyObject *)self, exc, text};
     PyObject *done = text == NULL
                          ? NULL
                          : PyObject_VectorcallMethod(self->st->name._fatal_error, args, 3, NULL);
+    hl_leave_except(outer);
     Py_DECREF(exc);
     Py_XDECREF(text);
     Py_XDECREF(done);
@@ -345,6 +348,7 @@ stream_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED
         self->conn_lost = 1;
         self->high_water = 64 * 1024;
         self->low_water = 16 * 1024;
+        self->max_size = HL_READ_MAX;
     }
     return (PyObject *)self;
 }
@@ -518,6 +522,7 @@ static PyGetSetDef stream_getset[] = {
     {"_protocol_connected", get_bool, NULL, NULL, FIELD(protocol_connected)},
     {"_high_water", get_size, set_size, NULL, FIELD(high_water)},
     {"_low_water", get_size, set_size, NULL, FIELD(low_water)},
+    {"max_size", get_size, set_size, NULL, FIELD(max_size)},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -42,6 +42,7 @@ struct HLStream {
     HLStream *next_unflushed;
     HLWriteQueue queue;
     size_t high_water, low_water;
+    size_t max_size;      /* of what data_received() gets at once */
     Py_ssize_t conn_lost; /* 0, or 1 + how many writes were dropped */
     int fd;
     bool made; /* __init__() is over; until then nothing ends the connection */

@@ -34,7 +34,9 @@ received_eof(HLStream *self)
         return hl_stream_fatal(self, "Fatal error: protocol.eof_received() call failed.");
     }
     if (!keep_open) {
-        return hl_stream_close(self);
+        PyObject *closed = PyObject_CallMethodNoArgs((PyObject *)self, self->st->name.close);
+        Py_XDECREF(closed);
+        return closed != NULL ? 0 : -1;
     }
     hl_watch_unset(self->watch, HL_READ);
     return 0;
@@ -52,18 +54,26 @@ read_failed(HLStream *self)
 
 /* ---- asyncio.Protocol ---- */
 
+/* What one read asks for: max_size, or as much as there is room for. */
+static size_t
+read_size(const HLStream *self)
+{
+    return self->max_size < HL_READ_MAX ? self->max_size : HL_READ_MAX;
+}
+
 /* All there is, straight into an object of just that size.  NULL as receive(), or without either if
    there is little. */
 static PyObject *
 receive_much(HLStream *self)
 {
     int there = 0;
-    if (ioctl(hl_stream_fd(self), FIONREAD, &there) < 0 || there < HL_READ_MUCH) {
+    if (self->max_size < HL_READ_MUCH || ioctl(hl_stream_fd(self), FIONREAD, &there) < 0
+        || there < HL_READ_MUCH) {
         self->reads_much = false;
         return NULL;
     }
     PyObject **spare = &self->loop->spare;
-    Py_ssize_t size = there < HL_READ_MAX ? there : HL_READ_MAX;
+    Py_ssize_t most = (Py_ssize_t)read_size(self), size = there < most ? there : most;
     PyObject *data = hl_spare_take(spare, size);
     if (data == NULL) {
         return NULL;
@@ -94,7 +104,7 @@ receive(HLStream *self)
     if (buffer == NULL) {
         return NULL;
     }
-    ssize_t n = recv(hl_stream_fd(self), buffer, HL_READ_MAX, MSG_DONTWAIT);
+    ssize_t n = recv(hl_stream_fd(self), buffer, read_size(self), MSG_DONTWAIT);
     self->reads_much = n >= HL_READ_MUCH;
     return n < 0 ? NULL : hl_spare_fill(&self->loop->spare, buffer, n);
 }

@@ -5,8 +5,6 @@
 
 #include "stream.h"
 
-#define HL_DROPPED_WRITES 5 /* asyncio's LOG_THRESHOLD_FOR_CONNLOST_WRITES */
-
 /* ---- write, writelines ---- */
 
 /* 1 if writing goes on, 0 if the data is to be dropped, -1 with an exception. */
@@ -27,13 +25,7 @@ check_writable(HLStream *self, const char *method, const char *verb)
 static int
 drop_write(HLStream *self)
 {
-    if (self->conn_lost++ < HL_DROPPED_WRITES) {
-        return 0;
-    }
-    PyObject *done = PyObject_CallMethod(self->st->logger, "warning", "s",
-                                         "socket.send() raised exception.");
-    Py_XDECREF(done);
-    return done != NULL ? 0 : -1;
+    return hl_drop_write(self->st, &self->conn_lost, "socket.send() raised exception.");
 }
 
 /* Offer data to the kernel where it lies; return what is left of it as bytes. */

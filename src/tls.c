@@ -78,12 +78,10 @@ hl_tls_fail(HLTLS *self)
         return -1;
     }
     PyObject *exc = hl_take_exception();
-    PyObject *handled = PyErr_GetHandledException();
-    PyErr_SetHandledException(exc);
+    PyObject *outer = hl_enter_except(exc);
     PyObject *told = PyObject_CallMethod((PyObject *)self, "_fatal_error", "Os", exc,
                                          "Fatal error on SSL protocol");
-    PyErr_SetHandledException(handled);
-    Py_XDECREF(handled);
+    hl_leave_except(outer);
     Py_DECREF(exc);
     return hl_tls_done(told);
 }

@@ -7,8 +7,6 @@
 
 #include "pipe.h"
 
-#define HL_DROPPED_WRITES 5 /* asyncio's LOG_THRESHOLD_FOR_CONNLOST_WRITES */
-
 /* ---- The buffer ---- */
 
 static Py_ssize_t
@@ -220,14 +218,8 @@ on_hangup(HLLoop *loop, PyObject *op)
 static int
 drop_write(HLPipe *self)
 {
-    if (self->conn_lost++ < HL_DROPPED_WRITES) {
-        return 0;
-    }
-    PyObject *done = PyObject_CallMethod(
-        self->st->logger, "warning", "s",
-        "pipe closed by peer or os.write(pipe, data) raised exception.");
-    Py_XDECREF(done);
-    return done != NULL ? 0 : -1;
+    return hl_drop_write(self->st, &self->conn_lost,
+                         "pipe closed by peer or os.write(pipe, data) raised exception.");
 }
 
 /* Keep what the kernel did not take until the descriptor is writable. */

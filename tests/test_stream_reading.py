@@ -116,6 +116,38 @@ def test_more_than_fits_into_one_read(keep, loop, run):
     run(main())
 
 
+@pytest.mark.parametrize("size", [1, 4, 1000, 1 << 30])
+def test_max_size_is_what_one_read_takes(size):
+    """As stock transports read it before each recv(); programs frame messages with it."""
+
+    async def script(protocol, transport, peer):
+        received = 0
+        for count in (100_000, 10, 40_000):
+            received += count
+            peer.sendall(bytes(count))
+            await until(lambda: len(protocol.data) == received)
+            protocol.log.append(("max_size", transport.max_size))
+            transport.max_size = size
+        transport.close()
+
+    log, contexts = scripted(Events, script)
+    chunks = [len(event[1]) for event in log if event[0] == "data_received"]
+    assert contexts == [] and min(size, 10) in chunks
+
+
+def test_a_close_of_its_own_is_called_at_the_end(kind):
+    async def script(protocol, transport, peer):
+        def close():
+            protocol.log.append("close() called")
+            type(transport).close(transport)
+
+        transport.close = close
+        peer.close()
+
+    log, contexts = scripted(Events, script, kind)
+    assert contexts == [] and "close() called" in log
+
+
 def test_data_that_nobody_keeps_is_as_good(loop, run):
     seen = set()
 

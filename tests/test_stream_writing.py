@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import logging
 import mmap
+import os
 import socket
 import sys
 import time
@@ -315,6 +316,32 @@ def test_writing_to_a_lost_connection_is_dropped_with_a_warning(end, kind, logge
 
     (log, counts, messages), contexts = same_on_both(on_loop(main))
     assert contexts == [] and set(messages) == {"socket.send() raised exception."}
+
+
+@pytest.mark.parametrize("threshold", [0, 3, 1000])
+def test_asyncios_threshold_of_these_warnings_is_heeded(threshold, logged, monkeypatch):
+    monkeypatch.setattr(asyncio.constants, "LOG_THRESHOLD_FOR_CONNLOST_WRITES", threshold)
+
+    def scenario(impl):
+        async def main():
+            loop = asyncio.get_running_loop()
+            transport, peer = await connect(Events(), "socketpair")
+            read, write = os.pipe()
+            pipe, _ = await loop.connect_write_pipe(asyncio.Protocol, os.fdopen(write, "wb"))
+            for each in (transport, pipe):
+                each.close()
+                for _ in range(8):
+                    each.write(b"late")
+            peer.close()
+            os.close(read)
+            await asyncio.sleep(0.001)
+
+        logged.records.clear()
+        impl.run(main())
+        return logged.messages()
+
+    messages = same_on_both(scenario)
+    assert (len(messages) == 0) == (threshold == 1000)
 
 
 @pytest.mark.parametrize("way", ["write", "writelines"])

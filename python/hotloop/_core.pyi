@@ -159,6 +159,7 @@ class Loop:
 
 @disjoint_base
 class Stream(asyncio.Transport):
+    max_size: int
     def __init__(
         self,
         loop: Loop,

@@ -95,6 +95,8 @@ class StreamReader(_Stock):
         return found
 
     async def readline(self):
+        if "readuntil" in self.__dict__:
+            return await _Stock.readline(self)
         core = self._core
         try:
             if core.exception is not None:

@@ -46,8 +46,6 @@ class WriteLimits:
 class SocketTransport(WriteLimits, _core.Stream):
     """asyncio.Transport for a stream socket."""
 
-    max_size = 256 * 1024
-
     _lent = False  # to sendfile()
     _start_tls_compatible = True
     _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
