@@ -54,7 +54,7 @@ typedef struct {
     HLWatch *watch; /* NULL if the loop or another transport took it */
     int fd;
     int family;
-    int conn_lost;        /* connection_lost() is due; counts what is sent nevertheless */
+    Py_ssize_t conn_lost; /* connection_lost() is due; counts what is sent nevertheless */
     unsigned char batch;  /* how many datagrams to ask for at once */
     unsigned char single; /* how many times in a row just one had come */
     bool has_address;

@@ -500,7 +500,6 @@ static PyGetSetDef datagram_getset[] = {
     {"_paused", datagram_get_flag, NULL, NULL, FIELD(paused)},
     {"_protocol_paused", datagram_get_flag, NULL, NULL, FIELD(protocol_paused)},
     {"_protocol_connected", datagram_get_protocol_connected, NULL, NULL, NULL},
-    {"_conn_lost", datagram_get_int, NULL, NULL, FIELD(conn_lost)},
     {"_buffer", datagram_get_buffer, NULL, NULL, NULL},
     {"_buffer_size", datagram_get_buffer_size, NULL, NULL, NULL},
     {"_server", datagram_get_server, NULL, NULL, NULL},
@@ -526,6 +525,9 @@ hl_datagram_setup(PyObject *module, HLState *st)
     Py_ssize_t base = ((PyTypeObject *)st->StockDatagramTransport)->tp_basicsize;
     hl_datagram_offset = (base + 15) & ~(Py_ssize_t)15;
     PyMemberDef members[] = {
+        {"_conn_lost", T_PYSSIZET,
+         hl_datagram_offset + (Py_ssize_t)offsetof(HLDatagramTransport, conn_lost), READONLY,
+         NULL},
         {"__dictoffset__", T_PYSSIZET,
          hl_datagram_offset + (Py_ssize_t)offsetof(HLDatagramTransport, dict), READONLY, NULL},
         {"__weaklistoffset__", T_PYSSIZET,

@@ -6,7 +6,7 @@
 #include "datagram.h"
 #include <sys/uio.h>
 
-#define BATCH_MAX 32    /* datagrams in one system call */
+#define BATCH_MAX 32 /* datagrams in one system call */
 
 static int on_writable(HLLoop *loop, PyObject *self);
 
@@ -195,10 +195,7 @@ check_address(PyObject *addr, PyObject *everything)
 static int
 count_lost(HLDatagramTransport *t)
 {
-    Py_ssize_t dropped = t->conn_lost;
-    int rc = hl_drop_write(t->st, &dropped, "socket.send() raised exception.");
-    t->conn_lost = (int)dropped;
-    return rc;
+    return hl_drop_write(t->st, &t->conn_lost, "socket.send() raised exception.");
 }
 
 static int

@@ -6,7 +6,7 @@ import socket
 import sys
 
 import pytest
-from support import Logged, same_on_both
+from support import same_on_both
 
 
 async def call_soon(loop, fail):
@@ -128,11 +128,9 @@ def test_the_exception_handler_is_told_in_an_except_clause(source, logged):
                 await asyncio.sleep(0.0005)
             seen.append(sys.exc_info())
 
-        with Logged() as log:
-            impl.run(main())
-        seen.append(
-            [type(record.exc_info[1].__context__) for record in log.records if record.exc_info]
-        )
+        logged.records.clear()
+        impl.run(main())
+        seen.append([type(r.exc_info[1].__context__) for r in logged.records if r.exc_info])
         return seen
 
     seen = same_on_both(scenario)
