@@ -144,7 +144,7 @@ hl_drop_write(HLState *st, Py_ssize_t *dropped, const char *warning)
 int
 hl_loop_is_debug(HLState *st, PyObject *loop)
 {
-    if (hl_is_loop(st, loop) && !(((HLLoop *)loop)->patched & HL_PATCHED_GET_DEBUG)) {
+    if (hl_is_loop(st, loop) && !(hl_loop_patched((HLLoop *)loop) & HL_PATCHED_GET_DEBUG)) {
         return ((HLLoop *)loop)->debug;
     }
     PyObject *debug = PyObject_CallMethodNoArgs(loop, st->name.get_debug);

@@ -147,8 +147,9 @@ struct HLLoop {
     bool in_poller;    /* the loop waits for it */
     double poll_limit; /* seconds, or one of HL_POLL_* */
     pid_t pid;
-    int patched;                 /* HL_PATCHED_* */
-    unsigned int handle_version; /* of asyncio.TimerHandle when that was found */
+    int patched;                 /* HL_PATCHED_*: ask hl_loop_patched() */
+    unsigned int type_version;   /* of the loop's class when that was found */
+    unsigned int handle_version; /* of asyncio.TimerHandle then */
     int assigned;                /* those of them that the loop has itself, not its class */
     bool debug;
     bool closed;
@@ -482,11 +483,21 @@ int hl_loop_setup(PyObject *module, HLState *st);
 int hl_loop_find_patches(HLLoop *loop);
 /* The same, if asyncio's handles have changed since: programs put theirs there while the loop runs. */
 int hl_loop_find_run(HLLoop *loop);
+void hl_loop_find_class_patches(HLLoop *loop);
+/* HL_PATCHED_*, of now: programs patch the class of a loop that runs. */
+static inline int
+hl_loop_patched(HLLoop *loop)
+{
+    if (Py_TYPE(loop)->tp_version_tag != loop->type_version) {
+        hl_loop_find_class_patches(loop);
+    }
+    return loop->patched;
+}
 /* May get_debug() be true? */
 static inline bool
-hl_loop_may_debug(const HLLoop *loop)
+hl_loop_may_debug(HLLoop *loop)
 {
-    return loop->debug || (loop->patched & HL_PATCHED_GET_DEBUG);
+    return loop->debug || (hl_loop_patched(loop) & HL_PATCHED_GET_DEBUG);
 }
 /* What ends with an entry is destroyed where asyncio destroys it, and what it raised is reported
    there: in no task and no context.  Keeps an exception that is set. */
@@ -507,7 +518,7 @@ int hl_loop_check_process(HLLoop *loop);
 static inline bool
 hl_loop_is_plain(HLLoop *loop)
 {
-    return !loop->debug && !(loop->patched & (HL_PATCHED_CALL_SOON | HL_PATCHED_RUN))
+    return !loop->debug && !(hl_loop_patched(loop) & (HL_PATCHED_CALL_SOON | HL_PATCHED_RUN))
            && !loop->closed;
 }
 int hl_loop_take_inbox(HLLoop *loop);
@@ -679,12 +690,9 @@ int hl_streambuffer_setup(PyObject *module, HLState *st);
 int hl_adopt_reader(HLLoop *loop, PyObject *protocol);
 extern PyMethodDef hl_streamreader_methods[];
 
-/* ---- From tls.c ---- */
+/* ---- From tls.c and datagramtype.c ---- */
 
 int hl_tls_setup(PyObject *module, HLState *st);
-
-/* ---- From datagramtype.c ---- */
-
 int hl_datagram_setup(PyObject *module, HLState *st);
 extern PyMethodDef hl_datagram_methods[];
 

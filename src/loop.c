@@ -96,8 +96,21 @@ hl_loop_find_patches(HLLoop *loop)
             return -1;
         }
     }
+    loop->type_version = Py_TYPE(loop)->tp_version_tag;
     loop->patched = patched;
     return 0;
+}
+
+/* What was found before stays where a class does not let itself be looked at. */
+void
+hl_loop_find_class_patches(HLLoop *loop)
+{
+    PyObject *raised = hl_take_exception();
+    loop->type_version = Py_TYPE(loop)->tp_version_tag;
+    if (hl_loop_find_patches(loop) < 0) {
+        PyErr_Clear();
+    }
+    hl_give_exception(raised);
 }
 
 int

@@ -49,7 +49,7 @@ hl_clock_is_replaced(HLState *st)
 int
 hl_loop_time(HLLoop *loop, double *now)
 {
-    if (!(loop->patched & HL_PATCHED_TIME) && !hl_clock_is_replaced(loop->st)) {
+    if (!(hl_loop_patched(loop) & HL_PATCHED_TIME) && !hl_clock_is_replaced(loop->st)) {
         *now = (double)hl_monotonic_ns() / 1e9;
         return 0;
     }

@@ -243,7 +243,7 @@ move_due_timers(HLLoop *loop)
     if (loop->timers.length == 0) {
         return 0;
     }
-    if (loop->patched & HL_PATCHED_TIME || hl_clock_is_replaced(loop->st)) {
+    if (hl_loop_patched(loop) & HL_PATCHED_TIME || hl_clock_is_replaced(loop->st)) {
         hl_context_leave(loop);
     }
     double early = 0.0;

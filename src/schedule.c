@@ -267,7 +267,7 @@ loop_call_later(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObjec
     }
     PyObject *when = deadline_after(loop, call.first);
     PyObject *handle = NULL;
-    if (when != NULL && loop->patched & HL_PATCHED_CALL_AT) {
+    if (when != NULL && hl_loop_patched(loop) & HL_PATCHED_CALL_AT) {
         handle = call_at_by_name(loop, when, &call);
     }
     else if (when != NULL && check_call(loop, call.callback, "call_at", true) == 0) {

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 from unittest import mock
 
+import pytest
 from support import Contexts, nothing, one_turn, outcome, same_on_both, turns, virtual_loop
 
 # -- subclassing -------------------------------------------------------------
@@ -214,32 +215,77 @@ def test_an_overridden_get_debug_decides_what_keeps_its_stack():
     assert same_on_both(scenario) == ([True] * 3, True)
 
 
-def test_a_method_patched_in_the_class_is_called_from_the_next_run_on():
-    """Within a run, and by calls between two of them, it need not be seen; asyncio looks each time."""
-
+@pytest.mark.parametrize("when", ["before the run", "in a step", "in a callback"])
+def test_a_method_patched_in_the_class_is_called(when):
     def scenario(impl):
         class Loop(impl.EventLoop):
             pass
 
         def call_soon(self, callback, *args, context=None):
-            called.append(callback)
+            called.append("call_soon")
             return impl.EventLoop.call_soon(self, callback, *args, context=context)
 
-        async def main():
-            loop.call_later(1, print).cancel()
+        def call_at(self, when, callback, *args, context=None):
+            called.append("call_at")
+            return impl.EventLoop.call_at(self, when, callback, *args, context=context)
+
+        def get_debug(self):
+            called.append("get_debug")
+            return False
+
+        patches = {
+            "call_soon": call_soon,
+            "call_at": call_at,
+            "get_debug": get_debug,
+            "time": lambda self: 1000.0,
+        }
+
+        async def use():
+            """What was called of the patches, and the time of a timer."""
+            called.clear()
+            timer = loop.call_later(1, print)
+            loop.create_future().add_done_callback(print)
             await asyncio.sleep(0)
-            return loop.call_later(1, print).when()
+            timer.cancel()
+            return sorted(set(called)), timer.when() == 1001.0
+
+        async def patched_in_a_step(patch):
+            before = await use()
+            with patch:
+                during = await use()
+            return before, during, await use()
+
+        async def patched_in_a_callback(patch):
+            before = await use()
+            loop.call_soon(patch.start)
+            await asyncio.sleep(0)
+            during = await use()
+            patch.stop()
+            return before, during, await use()
+
+        def patched_before(patch):
+            before = loop.run_until_complete(use())
+            with patch:
+                during = loop.run_until_complete(use())
+            return before, during, loop.run_until_complete(use())
 
         called = []
-        loop = Loop()
-        with mock.patch.object(Loop, "call_soon", call_soon, create=True):
-            loop.run_until_complete(main())
-        patched = len(called) > 0
-        with mock.patch.object(Loop, "time", lambda self: 1000.0, create=True):
-            when = loop.run_until_complete(main())
-        called.clear()
-        other = loop.run_until_complete(main())
-        loop.close()
-        return patched, when, other == when, called
+        results = {}
+        for name, method in patches.items():
+            loop = Loop()
+            patch = mock.patch.object(Loop, name, method, create=True)
+            if when == "before the run":
+                results[name] = patched_before(patch)
+            elif when == "in a step":
+                results[name] = loop.run_until_complete(patched_in_a_step(patch))
+            else:
+                results[name] = loop.run_until_complete(patched_in_a_callback(patch))
+            loop.close()
+        return results
 
-    assert same_on_both(scenario) == (True, 1001.0, False, [])
+    nothing = ([], False)
+    results = same_on_both(scenario)
+    assert results["time"] == (nothing, ([], True), nothing)
+    for name in ("call_soon", "call_at"):
+        assert results[name] == (nothing, ([name], False), nothing)
+    assert results["get_debug"][1][0] == ["get_debug"]
