@@ -371,6 +371,7 @@ datagram_new(HLLoop *loop, int fd, PyObject *sock, PyObject *protocol)
     t->st = loop->st;
     t->fd = fd;
     t->batch = 1;
+    t->max_size = HL_DATAGRAM_MAX;
     t->loop = (HLLoop *)Py_NewRef(loop);
     t->protocol = Py_NewRef(protocol);
     if (hl_datagram_set_limits(t, NULL, NULL) < 0

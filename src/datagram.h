@@ -51,7 +51,8 @@ typedef struct {
     HLKnownAddress peer;   /* who sent the last datagram */
     PyObject *dict;        /* owned, or NULL */
     PyObject *weakrefs;
-    HLWatch *watch; /* NULL if the loop or another transport took it */
+    Py_ssize_t max_size; /* of what is received; the rest of a datagram is lost */
+    HLWatch *watch;      /* NULL if the loop or another transport took it */
     int fd;
     int family;
     Py_ssize_t conn_lost; /* connection_lost() is due; counts what is sent nevertheless */

@@ -149,6 +149,7 @@ receive(HLDatagramTransport *t)
 {
     bool local = t->family == AF_UNIX;
     size_t size = local || t->batch == 1 ? HL_DATAGRAM_MAX : INTERNET_MAX;
+    size = (size_t)t->max_size < size ? (size_t)t->max_size : size;
     HLLoop *loop = t->loop;
     Scratch *scratch = take_scratch(loop);
     if (scratch == NULL) {
@@ -202,12 +203,18 @@ deliver(HLDatagramTransport *t)
     return 0;
 }
 
+static bool
+is_ours_to_receive(HLDatagramTransport *t)
+{
+    return hl_datagram_owns_descriptor(t) && (size_t)t->max_size <= HL_DATAGRAM_MAX;
+}
+
 /* data, addr = sock.recvfrom(max_size): for other kinds of sockets, and for their exceptions. */
 static int
 receive_by_method(HLDatagramTransport *t)
 {
     PyObject *sock = Py_NewRef(t->sock);
-    PyObject *pair = PyObject_CallMethod(sock, "recvfrom", "i", HL_DATAGRAM_MAX);
+    PyObject *pair = PyObject_CallMethod(sock, "recvfrom", "n", t->max_size);
     PyObject *both = pair != NULL ? PySequence_Tuple(pair) : NULL;
     Py_DECREF(sock);
     Py_XDECREF(pair);
@@ -236,7 +243,7 @@ hl_datagram_read(PyObject *self)
         return 0;
     }
     if (t->received.length == 0
-        && (hl_datagram_owns_descriptor(t) ? receive(t) : receive_by_method(t)) < 0) {
+        && (is_ours_to_receive(t) ? receive(t) : receive_by_method(t)) < 0) {
         return hl_datagram_handle_error(self, "Fatal read error on datagram transport");
     }
     return deliver(t);

@@ -528,6 +528,8 @@ hl_datagram_setup(PyObject *module, HLState *st)
         {"_conn_lost", T_PYSSIZET,
          hl_datagram_offset + (Py_ssize_t)offsetof(HLDatagramTransport, conn_lost), READONLY,
          NULL},
+        {"max_size", T_PYSSIZET,
+         hl_datagram_offset + (Py_ssize_t)offsetof(HLDatagramTransport, max_size), 0, NULL},
         {"__dictoffset__", T_PYSSIZET,
          hl_datagram_offset + (Py_ssize_t)offsetof(HLDatagramTransport, dict), READONLY, NULL},
         {"__weaklistoffset__", T_PYSSIZET,
@@ -551,13 +553,5 @@ hl_datagram_setup(PyObject *module, HLState *st)
     if (st->DatagramTransportType == NULL) {
         return -1;
     }
-    /* Class attributes of asyncio's transport that programs look at, and one of our loop's. */
-    PyObject *max_size = PyLong_FromLong(HL_DATAGRAM_MAX);
-    PyObject *type = (PyObject *)st->DatagramTransportType;
-    int rc = max_size == NULL || PyObject_SetAttrString(type, "max_size", max_size) < 0
-                     || PyObject_SetAttrString(type, "_lent", Py_False) < 0
-                 ? -1
-                 : 0;
-    Py_XDECREF(max_size);
-    return rc;
+    return PyObject_SetAttrString((PyObject *)st->DatagramTransportType, "_lent", Py_False);
 }

@@ -393,6 +393,7 @@ pipe_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(k
         self->fd = -1;
         self->closing = self->losing = true; /* until __init__() */
         self->high_water = 64 * 1024;
+        self->max_size = HL_READ_MAX;
         self->low_water = 16 * 1024;
     }
     return (PyObject *)self;
@@ -458,13 +459,22 @@ static PyMethodDef pipe_methods[] = {
 };
 
 /* Attributes that programs read of asyncio's transports. */
-static PyMemberDef pipe_members[] = {
-    {"_loop", T_OBJECT, offsetof(HLPipe, loop), READONLY, NULL},
-    {"_pipe", T_OBJECT, offsetof(HLPipe, pipe), READONLY, NULL},
-    {"_protocol", T_OBJECT, offsetof(HLPipe, protocol), READONLY, NULL},
-    {"_fileno", T_INT, offsetof(HLPipe, fd), READONLY, NULL},
-    {"_closing", T_BOOL, offsetof(HLPipe, closing), READONLY, NULL},
+#define COMMON_MEMBERS                                                                           \
+    {"_loop", T_OBJECT, offsetof(HLPipe, loop), READONLY, NULL},                                 \
+        {"_pipe", T_OBJECT, offsetof(HLPipe, pipe), READONLY, NULL},                             \
+        {"_protocol", T_OBJECT, offsetof(HLPipe, protocol), READONLY, NULL},                     \
+        {"_fileno", T_INT, offsetof(HLPipe, fd), READONLY, NULL},                                \
+        {"_closing", T_BOOL, offsetof(HLPipe, closing), READONLY, NULL}
+
+static PyMemberDef read_pipe_members[] = {
+    COMMON_MEMBERS,
     {"_paused", T_BOOL, offsetof(HLPipe, paused), READONLY, NULL},
+    {"max_size", T_PYSSIZET, offsetof(HLPipe, max_size), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyMemberDef write_pipe_members[] = {
+    COMMON_MEMBERS,
     {"_conn_lost", T_PYSSIZET, offsetof(HLPipe, conn_lost), READONLY, NULL},
     {"_protocol_paused", T_BOOL, offsetof(HLPipe, protocol_paused), READONLY, NULL},
     {"_high_water", T_PYSSIZET, offsetof(HLPipe, high_water), 0, NULL},
@@ -536,13 +546,14 @@ pipe_tp_dealloc(PyObject *op)
 }
 
 #define COMMON_SLOTS                                                                             \
-    {Py_tp_new, pipe_tp_new}, {Py_tp_members, pipe_members}, {Py_tp_methods, pipe_methods},      \
+    {Py_tp_new, pipe_tp_new}, {Py_tp_methods, pipe_methods},      \
         {Py_tp_traverse, pipe_tp_traverse}, {Py_tp_clear, pipe_tp_clear},                        \
         {Py_tp_finalize, pipe_tp_finalize}, {Py_tp_dealloc, pipe_tp_dealloc}
 
 static PyType_Slot read_pipe_slots[] = {
     {Py_tp_doc, "The core of hotloop's transport for the reading end of a pipe."},
     {Py_tp_init, hl_read_pipe_tp_init},
+    {Py_tp_members, read_pipe_members},
     COMMON_SLOTS,
     {0, NULL},
 };
@@ -550,6 +561,7 @@ static PyType_Slot read_pipe_slots[] = {
 static PyType_Slot write_pipe_slots[] = {
     {Py_tp_doc, "The core of hotloop's transport for the writing end of a pipe."},
     {Py_tp_init, hl_write_pipe_tp_init},
+    {Py_tp_members, write_pipe_members},
     COMMON_SLOTS,
     {0, NULL},
 };

@@ -33,6 +33,7 @@ struct HLPipe {
     dev_t device;              /* these two: */
     ino_t inode;               /* to find others that share the blocking mode */
     Py_ssize_t high_water, low_water;
+    Py_ssize_t max_size;  /* of what is read at once */
     Py_ssize_t conn_lost; /* how many writes failed or were dropped */
     int fd;
     bool closing, paused;

@@ -17,8 +17,13 @@ read_some(HLPipe *self, HLLoop *loop)
     if (buffer == NULL) {
         return NULL;
     }
+    if (self->max_size < 0) {
+        errno = EINVAL; /* as in os.read() */
+        return NULL;
+    }
+    size_t size = self->max_size < HL_READ_MAX ? (size_t)self->max_size : HL_READ_MAX;
     PyThreadState *saved = hl_pipe_detach(self);
-    ssize_t n = read(self->fd, buffer, HL_READ_MAX);
+    ssize_t n = read(self->fd, buffer, size);
     hl_pipe_attach(saved);
     return n < 0 ? NULL : hl_spare_fill(&loop->spare, buffer, n);
 }

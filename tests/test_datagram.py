@@ -1,6 +1,7 @@
 """Datagram transports, UDP and Unix: what goes to and fro, how they begin, what they show."""
 
 import asyncio
+import contextlib
 import errno
 import os
 import pathlib
@@ -164,6 +165,28 @@ def test_datagrams_too_long_are_an_error():
         return protocol.data(), protocol.events("error")
 
     assert on_both(scenario)[0] == ([b"fine"], [(OSError, errno.EMSGSIZE)])
+
+
+@pytest.mark.parametrize("size", [0, 5, 1 << 30, -1])
+def test_max_size_is_what_is_kept_of_a_datagram(size):
+    async def scenario(loop):
+        transport, protocol, other = await unix_pair(loop)
+        with other:
+            for sizes in ([10], [10], [10, 3, 10, 100_000], [10, 3, 10]):
+                with contextlib.suppress(TimeoutError, OSError):
+                    for length in sizes:
+                        other.send(bytes(length))
+                    await asyncio.wait_for(protocol.lost.wait(), 0.01)
+                transport.max_size = size
+        transport.close()
+        await protocol.lost.wait()
+        return protocol.log, transport.max_size
+
+    (log, _), contexts = on_both(scenario)
+    lengths = [len(event[1]) for event in log if event[0] == "received"]
+    assert lengths[0] == 10
+    assert max(lengths[1:], default=0) == min(max(size, 0), 100_000)
+    assert len(contexts) == (size < 0)
 
 
 def test_all_kinds_of_buffers():

@@ -152,6 +152,36 @@ def test_memory_with_gaps_is_a_write_error(loop, run, outlet, logged):
     run(main())
 
 
+@pytest.mark.parametrize("size", [0, 1, 1000, 1 << 30, -1])
+def test_max_size_is_what_one_read_takes(size):
+    def scenario(impl):
+        class Pieces(Recorder):
+            def data_received(self, data):
+                super().data_received(data)
+                self.events.append(("piece", len(data)))
+
+        async def main():
+            read, write = os.pipe()
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(contexts := Contexts())
+            transport, protocol = await loop.connect_read_pipe(Pieces, os.fdopen(read, "rb"))
+            with os.fdopen(write, "wb", buffering=0) as file:
+                for received in (3000, 6000):
+                    file.write(bytes(3000))
+                    await until(lambda r=received: len(protocol.data) == r or protocol.lost)
+                    transport.max_size = size
+            transport.close()
+            await until(lambda: protocol.lost)
+            return protocol.events, transport.max_size, [c["message"] for c in contexts]
+
+        return impl.run(main())
+
+    events, _, contexts = same_on_both(scenario)
+    pieces = [event[1] for event in events if event[0] == "piece"]
+    assert pieces == [3000] + ([min(size, 3000)] * (3000 // min(size, 3000)) if size > 0 else [])
+    assert len(contexts) == (size < 0)
+
+
 def test_reading_can_be_paused(loop, run, inlet):
     async def main():
         transport, protocol = await loop.connect_read_pipe(Recorder, inlet[0])

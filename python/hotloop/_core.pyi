@@ -221,6 +221,7 @@ class TLSWriter:
 
 @disjoint_base
 class ReadPipe(asyncio.ReadTransport):
+    max_size: int
     def __init__(
         self,
         loop: Loop,

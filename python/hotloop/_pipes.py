@@ -34,8 +34,6 @@ class _Reports:
 class ReadPipeTransport(_Reports, _core.ReadPipe):
     """asyncio.ReadTransport for a pipe, FIFO, terminal or socket."""
 
-    max_size = 256 * 1024
-
     __repr__ = unix_events._UnixReadPipeTransport.__repr__
 
     def _is_common(self, exc):
