@@ -570,30 +570,32 @@ hl_task_start_eagerly(PyObject *self)
     HLState *st = t->future.st;
     PyObject *loop = Py_NewRef(t->future.loop);
     PyObject *previous = swap_current(st, loop, self);
-    int rc = previous != NULL ? run_eagerly(self) : -1;
+    if (previous == NULL) {
+        Py_DECREF(loop);
+        return -1;
+    }
+    int rc = run_eagerly(self);
     PyObject *raised = rc < 0 ? hl_take_exception() : NULL;
-    PyObject *swapped = previous != NULL ? swap_current(st, loop, previous) : NULL;
-    if (swapped == NULL && previous != NULL) {
+    PyObject *swapped = swap_current(st, loop, previous);
+    if (swapped == NULL) {
         rc = -1;
-        Py_CLEAR(raised);
+        Py_XSETREF(raised, hl_take_exception());
     }
     Py_XDECREF(swapped);
-    Py_XDECREF(previous);
+    Py_DECREF(previous);
     Py_DECREF(loop);
-    if (raised != NULL) {
-        t->log_destroy_pending = false;
-        hl_give_exception(raised);
-        return -1;
-    }
-    if (rc < 0) {
-        return -1;
-    }
     if (t->future.state == HL_PENDING) {
-        return hl_task_register(self);
+        rc = hl_task_register(self) < 0 ? -1 : rc;
     }
-    Py_CLEAR(t->coro);
-    hl_task_show_coro(self);
-    return 0;
+    else {
+        Py_CLEAR(t->coro);
+        hl_task_show_coro(self);
+    }
+    if (raised != NULL) {
+        PyErr_Clear();
+        hl_give_exception(raised);
+    }
+    return rc;
 }
 
 #else

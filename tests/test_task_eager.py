@@ -10,6 +10,7 @@ import support
 from support import forever, normalise, nothing, outcome
 
 on_each = partial(support.on_each, kind="Task")
+contexts_of = partial(support.contexts_of, kind="Task")
 variable = contextvars.ContextVar("variable", default="default")
 eager_only = pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in 3.12")
 
@@ -85,6 +86,53 @@ def test_keyboard_interrupt_of_an_eager_task_comes_out_of_the_constructor(except
         return loop.run_until_complete(outer())
 
     assert on_each(scenario)[:2] == ("raised", exception)
+
+
+@eager_only
+@pytest.mark.parametrize(
+    "failure",
+    [
+        "exit",
+        pytest.param(
+            "in call_soon",
+            marks=pytest.mark.skipif(
+                sys.version_info < (3, 14), reason="asyncio's task raises SystemError"
+            ),
+        ),
+    ],
+)
+def test_a_task_whose_eager_start_fails_is_left_as_asyncio_leaves_it(failure):
+    def scenario(loop, Task):
+        made = []
+
+        async def main():
+            made.append(asyncio.current_task())
+            if failure == "exit":
+                raise SystemExit("out")
+            loop.call_soon = None
+            await asyncio.sleep(0)
+
+        async def outer():
+            got = outcome(Task, main(), loop=loop, eager_start=True)
+            vars(loop).pop("call_soon", None)
+            task = made.pop()
+            return (
+                got,
+                asyncio.current_task() is task,
+                task in asyncio.all_tasks(),
+                task.done(),
+                task._coro is None,  # get_coro() crashes 3.12.1
+                normalise(repr(task)),
+            )
+
+        found.append(loop.run_until_complete(outer()))
+
+    found = []
+    contexts, _ = contexts_of(scenario)
+    assert found == [found[0]] * len(found)
+    result, is_current, is_known, done, is_cleared, _ = found[0]
+    assert result[0] == "raised" and not is_current and is_known != done and is_cleared == done
+    assert len(contexts) == 1
 
 
 @eager_only
