@@ -116,6 +116,7 @@ import sys
 print(__name__, sys.argv[1:], sys.path[0] == {path!r}, sys.argv[0])
 print(globals().get("__file__"), __spec__ and __spec__.name, __package__, __doc__)
 print(sys.modules["__main__"].__dict__ is globals())
+print(sorted(globals()), globals().get("__annotations__"), globals().get("__cached__"))
 """
 
 
@@ -148,9 +149,9 @@ def test_a_package_is_run_by_its_main(script, tmp_path):
 
 
 def test_code_sees_what_python_shows_it(tmp_path):
-    code = "import sys; print(__name__, sys.argv, repr(sys.path[0]))"
+    code = "import sys; print(__name__, sys.argv, repr(sys.path[0])); print(sorted(globals()))"
     expected, _ = same_as_python(["-c", code, "one", "-x"], tmp_path)
-    assert expected.stdout == "__main__ ['-c', 'one', '-x'] ''\n"
+    assert expected.stdout.startswith("__main__ ['-c', 'one', '-x'] ''\n")
 
 
 def test_a_folder_or_zip_with_a_main_is_run(script, tmp_path):

@@ -69,7 +69,7 @@ def run_path(path, namespace):
     if path == "-":
         if not sys.flags.safe_path:
             sys.path[0] = ""
-        namespace["__file__"] = "<stdin>"
+        namespace.update(__file__="<stdin>", **like_ours(__cached__=None))
         execute(compile_source(sys.stdin.buffer.read(), "<stdin>"), namespace)
     elif pkgutil.get_importer(full):
         # With -P there is no first entry of Python's own to replace.
@@ -90,9 +90,14 @@ def run_script(path, namespace):
         reason = f"[Errno {error.errno}] {error.strerror}"
         print(f"{sys.orig_argv[0]}: can't open file {path!r}: {reason}", file=sys.stderr)
         sys.exit(2)
-    namespace.update(__file__=path, __loader__=loader)
+    namespace.update(__file__=path, **like_ours(__cached__=None), __loader__=loader)
     code = loader.get_code("__main__") if compiled else compile_source(source, path)
     execute(code, namespace)
+
+
+def like_ours(**names):
+    """Those that this Python gives a ``__main__`` module, as it gave them ours."""
+    return {name: value for name, value in names.items() if name in globals()}
 
 
 def compile_source(source, filename):
@@ -128,7 +133,11 @@ def main():
     install()
     sys.argv = [option or target, *args]
     program = sys.modules["__main__"] = types.ModuleType("__main__")
-    program.__dict__.update(__builtins__=sys.modules["builtins"], __loader__=BuiltinImporter)
+    program.__dict__.update(
+        **like_ours(__annotations__={}),
+        __builtins__=sys.modules["builtins"],
+        __loader__=BuiltinImporter,
+    )
     run = {"-c": run_code, "-m": run_module, "": run_path}[option]
     try:
         run(target, program.__dict__)
