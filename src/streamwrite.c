@@ -7,19 +7,18 @@
 
 /* ---- write, writelines ---- */
 
-/* 1 if writing goes on, 0 if the data is to be dropped, -1 with an exception. */
 static int
-check_writable(HLStream *self, const char *method, const char *verb)
+check_writable(HLStream *self, const char *method)
 {
     if (self->eof) {
         PyErr_Format(PyExc_RuntimeError, "Cannot call %s() after write_eof()", method);
         return -1;
     }
     if (self->empty_waiter != NULL) {
-        PyErr_Format(PyExc_RuntimeError, "unable to %s; sendfile is in progress", verb);
+        PyErr_Format(PyExc_RuntimeError, "unable to %s; sendfile is in progress", method);
         return -1;
     }
-    return 1;
+    return 0;
 }
 
 static int
@@ -118,7 +117,7 @@ stream_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kw
     if (!PyBytes_Check(data) && !PyMemoryView_Check(data) && !PyByteArray_Check(data)) {
         return refuse_data(self, data);
     }
-    if (check_writable(self, "write", "write") < 0) {
+    if (check_writable(self, "write") < 0) {
         return NULL;
     }
     HLBytes bytes;
@@ -140,8 +139,7 @@ stream_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kw
     Py_RETURN_NONE;
 }
 
-#if PY_VERSION_HEX >= 0x030C0000
-#define HL_LINES_BY "writelines"
+#if PY_VERSION_HEX >= 0x030C0000 /* asyncio's was write(b"".join(lines)) until then */
 
 static PyObject *
 check_lines(PyObject *lines)
@@ -172,29 +170,6 @@ take_lines(HLStream *self, PyObject *lines)
     }
     return check_lines(lines);
 }
-#else
-/* asyncio's writelines() still was write(b"".join(lines)). */
-#define HL_LINES_BY "write"
-
-static PyObject *
-take_lines(HLStream *self, PyObject *lines)
-{
-    PyObject *nothing = PyBytes_FromStringAndSize(NULL, 0);
-    PyObject *all = nothing != NULL ? PyObject_CallMethod(nothing, "join", "(O)", lines) : NULL;
-    PyObject *list = all != NULL && PyBytes_GET_SIZE(all) > 0 ? PyList_New(1) : NULL;
-    Py_XDECREF(nothing);
-    if (list == NULL || self->conn_lost) {
-        if (list != NULL) {
-            drop_write(self);
-        }
-        Py_XDECREF(all);
-        Py_CLEAR(list);
-        return NULL;
-    }
-    PyList_SET_ITEM(list, 0, all);
-    return list;
-}
-#endif
 
 static PyObject *
 stream_writelines(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -204,7 +179,7 @@ stream_writelines(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObjec
         return NULL;
     }
     HLStream *self = (HLStream *)op;
-    if (check_writable(self, HL_LINES_BY, HL_LINES_BY) < 0) {
+    if (check_writable(self, "writelines") < 0) {
         return NULL;
     }
     PyObject *list = take_lines(self, lines);
@@ -222,6 +197,8 @@ stream_writelines(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObjec
     }
     return rc < 0 ? NULL : Py_NewRef(Py_None);
 }
+
+#endif
 
 /* ---- Other methods ---- */
 
@@ -283,8 +260,10 @@ stream_write_ready(PyObject *op, PyObject *Py_UNUSED(ignored))
 PyMethodDef hl_stream_write_methods[] = {
     {"write", (PyCFunction)(void (*)(void))stream_write, METH_FASTCALL | METH_KEYWORDS,
      "write($self, /, data)\n--\n\nSend bytes, bytearray or memoryview data; never blocks."},
+#if PY_VERSION_HEX >= 0x030C0000
     {"writelines", (PyCFunction)(void (*)(void))stream_writelines, METH_FASTCALL | METH_KEYWORDS,
      "writelines($self, /, list_of_data)\n--\n\nSend all the pieces, in one system call if possible."},
+#endif
     {"write_eof", stream_write_eof, METH_NOARGS,
      "write_eof($self, /)\n--\n\nShut the sending side down when all is sent."},
     {"can_write_eof", stream_can_write_eof, METH_NOARGS,

@@ -404,6 +404,28 @@ def test_methods_can_be_replaced_on_an_instance(loop, run):
     run(main())
 
 
+def test_writelines_calls_a_replaced_write_where_asyncios_does():
+    """Until 3.11 it was write(b"".join(lines))."""
+
+    async def main():
+        protocol = Events()
+        transport, peer = await connect(protocol)
+        with mock.patch.object(transport, "write") as write:
+            transport.writelines([b"some", b"", bytearray(b"lines")])
+        transport.writelines([])
+        transport.close()
+        await protocol.lost
+        with peer:
+            return peer.recv(100), write.mock_calls
+
+    (received, calls), contexts = same_on_both(on_loop(main))
+    assert contexts == []
+    if sys.version_info < (3, 12):
+        assert (received, calls) == (b"", [mock.call(b"somelines")])
+    else:
+        assert (received, calls) == (b"somelines", [])
+
+
 # -- contexts ----------------------------------------------------------------
 
 where = contextvars.ContextVar("where", default="nowhere")
