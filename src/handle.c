@@ -301,20 +301,15 @@ hl_task_report_failure(HLLoop *loop, PyObject *task, PyObject *woken_by)
 static PyObject *
 handle_call_through(HLHandle *h, PyObject *context)
 {
-    PyObject *result = NULL;
-    PyObject *function = Py_NewRef(h->callback);
-    PyObject *args = hl_handle_args(h);
-    PyObject *run = PyObject_GetAttr(context, h->st->name.run);
-    PyObject *callback = PyTuple_Pack(1, function);
-    PyObject *all = args != NULL && callback != NULL ? PySequence_Concat(callback, args) : NULL;
-    if (run != NULL && all != NULL) {
-        result = PyObject_Call(run, all, NULL);
-    }
-    Py_XDECREF(all);
-    Py_XDECREF(callback);
-    Py_XDECREF(args);
+    PyObject *callback = PyTuple_Pack(1, h->callback);
+    PyObject *args = callback != NULL ? hl_handle_args(h) : NULL;
+    PyObject *all = args != NULL ? PySequence_Concat(callback, args) : NULL;
+    PyObject *run = all != NULL ? PyObject_GetAttr(context, h->st->name.run) : NULL;
+    PyObject *result = run != NULL ? PyObject_Call(run, all, NULL) : NULL;
     Py_XDECREF(run);
-    Py_DECREF(function);
+    Py_XDECREF(all);
+    Py_XDECREF(args);
+    Py_XDECREF(callback);
     return result;
 }
 

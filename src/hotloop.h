@@ -136,7 +136,8 @@ struct HLLoop {
     PyObject *old_asyncgen_hooks; /* owned, while running */
     PyThreadState *detached;      /* saved while the poll is without the GIL */
     bool polling;                 /* without the GIL: nobody else may touch libuv */
-    unsigned long thread_id;      /* 0 when not running */
+    unsigned long thread_id;      /* 0 when not running; programs assign to it */
+    unsigned long turning_thread; /* which one is in a turn, whatever they assign; 0 for none */
     uint64_t last_poll_ticks;
     uint64_t poll_interval_ticks; /* HL_POLL_INTERVAL_NS in ticks; 0 until measured */
     uint64_t opened_ticks;        /* the two clocks when the loop was opened */
@@ -514,6 +515,9 @@ bool hl_is_loop(HLState *st, PyObject *object);
 int hl_loop_check_closed(HLLoop *loop);
 /* RuntimeError in a child process of the one that made the loop. */
 int hl_loop_check_process(HLLoop *loop);
+/* Is another thread in a turn of it? */
+bool hl_loop_is_elsewhere(HLLoop *loop);
+bool hl_loop_is_running(HLLoop *loop);
 /* May entries be pushed to the ready ring without going through call_soon()? */
 static inline bool
 hl_loop_is_plain(HLLoop *loop)
@@ -669,15 +673,12 @@ int hl_socket_close(HLState *st, PyObject *sock);
 void hl_socket_close_quietly(HLState *st, PyObject *sock);
 int hl_socket_setup(HLState *st);
 
-/* ---- From sock.c ---- */
+/* ---- From sock.c and connect.c ---- */
 
 /* loop._start_connect(sock, address). */
 PyObject *hl_sock_start_connect(HLLoop *loop, PyObject *sock, PyObject *address);
 int hl_sock_setup(PyObject *module, HLState *st);
 extern PyMethodDef hl_sock_methods[];
-
-/* ---- From connect.c ---- */
-
 extern PyMethodDef hl_connect_methods[];
 
 /* ---- From streambuffer.c and streamreader.c ---- */

@@ -40,6 +40,19 @@ hl_loop_check_process(HLLoop *loop)
     return 0;
 }
 
+bool
+hl_loop_is_elsewhere(HLLoop *loop)
+{
+    return loop->turning_thread != 0 && loop->turning_thread != PyThread_get_thread_ident()
+           && loop->pid == hl_process_id();
+}
+
+bool
+hl_loop_is_running(HLLoop *loop)
+{
+    return loop->thread_id != 0 || hl_loop_is_elsewhere(loop);
+}
+
 /* ---- Methods put in place of ours ---- */
 
 static const struct {
@@ -154,7 +167,7 @@ loop_time(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 loop_is_running(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return PyBool_FromLong(((HLLoop *)self)->thread_id != 0);
+    return PyBool_FromLong(hl_loop_is_running((HLLoop *)self));
 }
 
 static PyObject *
@@ -195,7 +208,7 @@ static PyObject *
 loop_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     HLLoop *loop = (HLLoop *)self;
-    if (loop->thread_id != 0) {
+    if (hl_loop_is_running(loop)) {
         PyErr_SetString(PyExc_RuntimeError, "Cannot close a running event loop");
         return NULL;
     }

@@ -296,7 +296,35 @@ run_turn(HLLoop *loop)
     return move_due_timers(loop) < 0 ? -1 : run_ready(loop);
 }
 
+/* One turn, or all until stop(). */
+static int
+run_turns(HLLoop *loop, bool all)
+{
+    unsigned long outer = loop->turning_thread;
+    loop->turning_thread = PyThread_get_thread_ident();
+    HLContexts contexts = hl_contexts_push(loop);
+    int rc;
+    do {
+        rc = run_turn(loop);
+    } while (all && rc == 0 && !loop->stopping);
+    hl_contexts_pop(loop, contexts);
+    loop->turning_thread = outer;
+    return rc;
+}
+
 /* ---- run_forever ---- */
+
+#define RUNNING "This event loop is already running"
+
+static int
+check_not_elsewhere(HLLoop *loop)
+{
+    if (hl_loop_is_elsewhere(loop)) {
+        PyErr_SetString(PyExc_RuntimeError, RUNNING);
+        return -1;
+    }
+    return 0;
+}
 
 static int
 check_runnable(HLLoop *loop)
@@ -304,8 +332,8 @@ check_runnable(HLLoop *loop)
     if (hl_loop_check_closed(loop) < 0 || hl_loop_check_process(loop) < 0) {
         return -1;
     }
-    if (loop->thread_id != 0) {
-        PyErr_SetString(PyExc_RuntimeError, "This event loop is already running");
+    if (hl_loop_is_running(loop)) {
+        PyErr_SetString(PyExc_RuntimeError, RUNNING);
         return -1;
     }
     PyObject *running = PyObject_CallNoArgs(loop->st->get_running_loop);
@@ -430,17 +458,9 @@ loop_run_forever(PyObject *self, PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     Py_INCREF(self);
-    HLContexts outer = hl_contexts_push(loop);
     int rc = begin_running(loop);
-    bool began = rc == 0;
-    while (rc == 0) {
-        rc = run_turn(loop);
-        if (loop->stopping) {
-            break;
-        }
-    }
-    hl_contexts_pop(loop, outer);
-    if (began) {
+    if (rc == 0) {
+        rc = run_turns(loop, true);
         end_running(loop);
     }
     Py_DECREF(self);
@@ -463,7 +483,11 @@ loop_run_forever_setup(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 loop_run_forever_cleanup(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    end_running((HLLoop *)self);
+    HLLoop *loop = (HLLoop *)self;
+    if (check_not_elsewhere(loop) < 0) {
+        return NULL;
+    }
+    end_running(loop);
     Py_RETURN_NONE;
 }
 
@@ -472,14 +496,12 @@ loop_run_once(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     HLLoop *loop = (HLLoop *)self;
     if (hl_loop_check_closed(loop) < 0 || hl_loop_check_process(loop) < 0
-        || hl_poll_open(loop) < 0) {
+        || check_not_elsewhere(loop) < 0 || hl_poll_open(loop) < 0) {
         return NULL;
     }
     hl_poll_soon(loop);
     PyObject *task = Py_XNewRef(loop->current_task);
-    HLContexts outer = hl_contexts_push(loop);
-    int rc = run_turn(loop);
-    hl_contexts_pop(loop, outer);
+    int rc = run_turns(loop, false);
     leave_current_task(loop, task);
     Py_XDECREF(task);
     return rc == 0 ? Py_NewRef(Py_None) : NULL;

@@ -1,7 +1,8 @@
-"""odd_calls.py SEED STEPS: call everything there is in hotloop._core with odd arguments, in an odd order.
+"""odd_calls.py SEED STEPS [THREADS]: call everything there is in hotloop._core with odd arguments, in an odd order.
 
 Nothing is expected of the calls but that the interpreter survives them; exceptions are what most of them
-should end with. Prints `survived` at the end.
+should end with. Several threads have the same loops and objects, which no program should do. Prints
+`survived` at the end.
 """
 
 import asyncio
@@ -15,6 +16,8 @@ import os
 import random
 import socket
 import sys
+import threading
+import time
 import warnings
 
 import hotloop
@@ -146,6 +149,7 @@ class World:
     def __init__(self):
         self.loop = hotloop.new_event_loop()
         self.loops = [self.loop]
+        self.all_loops = [self.loop]
         self.objects = []
         self.sockets = []
 
@@ -244,6 +248,7 @@ class World:
             self.attempt(self.loop.close)
             self.loop = hotloop.new_event_loop()
             self.loops.append(self.loop)
+            self.all_loops.append(self.loop)
             if len(self.loops) > 5:
                 self.attempt(self.loops.pop(0).close)
 
@@ -278,7 +283,23 @@ class World:
             gc.collect()
 
 
-def main(seed, steps):
+def take_steps(world, steps):
+    for _ in range(steps):
+        try:
+            world.step()
+        except RAISED:
+            pass
+
+
+def stop_loops(world):
+    """In a thread: what was to stop a loop may have been lost to another one."""
+    while True:
+        for loop in world.all_loops:
+            world.attempt(loop.call_soon_threadsafe, loop.stop)
+        time.sleep(0.01)
+
+
+def main(seed, steps, threads=1):
     faulthandler.enable()
     faulthandler.dump_traceback_later(LIMIT, exit=True)
     warnings.simplefilter("ignore")
@@ -286,11 +307,17 @@ def main(seed, steps):
     sys.unraisablehook = lambda unraisable: None
     chance.seed(seed)
     world = World()
-    for _ in range(steps):
-        try:
-            world.step()
-        except RAISED:
-            pass
+    if threads == 1:
+        take_steps(world, steps)
+    else:
+        sys.setswitchinterval(1e-6)
+        threading.Thread(target=stop_loops, args=[world], daemon=True).start()
+        share = world, steps // threads
+        workers = [threading.Thread(target=take_steps, args=share) for _ in range(threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
     print("survived", flush=True)
     os._exit(0)  # what is left cannot be closed in good order
 

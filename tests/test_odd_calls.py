@@ -1,6 +1,7 @@
 """No input from Python crashes the interpreter: a program of odd calls, random but for its seed.
 
-More of it: `python tests/odd_calls.py SEED STEPS`, best with a build that has sanitizers.
+More of it: `python tests/odd_calls.py SEED STEPS THREADS`, best with a debug interpreter, or a build that has
+sanitizers.
 """
 
 import os
@@ -16,10 +17,11 @@ STEPS = 10_000
 ALLOCATOR = ":allocator_may_return_null=1"
 
 
+@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("seed", range(2))
-def test_the_interpreter_survives_odd_calls(seed, tmp_path):
+def test_the_interpreter_survives_odd_calls(seed, threads, tmp_path):
     run = subprocess.run(
-        [sys.executable, PROGRAM, str(seed), str(STEPS)],
+        [sys.executable, PROGRAM, str(seed), str(STEPS), str(threads)],
         capture_output=True,
         text=True,
         errors="replace",

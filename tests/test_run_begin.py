@@ -44,6 +44,37 @@ def test_another_thread_is_refused_while_a_run_begins(method):
     loop.close()
 
 
+@pytest.mark.parametrize(
+    "method",
+    ["run_forever", "_run_forever_setup", "_run_once", "_run_forever_cleanup", "close"],
+)
+def test_another_thread_is_refused_whatever_the_loop_was_told_about_its_thread(method):
+    """Two threads in stock asyncio's loop mix its callbacks up; in ours they would crash."""
+
+    def run():
+        loop.call_soon(running.set)
+        loop.run_forever()
+
+    running = threading.Event()
+    loop = HOTLOOP.new_event_loop()
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert running.wait(20)
+    loop._thread_id = None
+    words = "Cannot close a running" if method == "close" else "This event loop is already running"
+    try:
+        assert loop.is_running()
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match=words):
+                getattr(loop, method)()
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(20)
+    assert not thread.is_alive() and not loop.is_running()
+    one_turn(loop)
+    loop.close()
+
+
 @pytest.mark.parametrize("method", ["run_forever", "_run_forever_setup"])
 def test_a_run_that_could_not_begin_leaves_the_loop_as_it_was(impl, method):
     if not hasattr(impl.EventLoop, method):
