@@ -137,7 +137,8 @@ struct HLLoop {
     PyThreadState *detached;      /* saved while the poll is without the GIL */
     bool polling;                 /* without the GIL: nobody else may touch libuv */
     unsigned long thread_id;      /* 0 when not running; programs assign to it */
-    unsigned long turning_thread; /* which one is in a turn, whatever they assign; 0 for none */
+    unsigned long claimed_by;     /* the thread that is in a run or turn, whatever they assign; */
+    int claims;                   /* how often, one inside the other */
     uint64_t last_poll_ticks;
     uint64_t poll_interval_ticks; /* HL_POLL_INTERVAL_NS in ticks; 0 until measured */
     uint64_t opened_ticks;        /* the two clocks when the loop was opened */
@@ -152,10 +153,7 @@ struct HLLoop {
     unsigned int type_version;   /* of the loop's class when that was found */
     unsigned int handle_version; /* of asyncio.TimerHandle then */
     int assigned;                /* those of them that the loop has itself, not its class */
-    bool debug;
-    bool closed;
-    bool stopping;
-    bool uv_open;
+    bool debug, closed, stopping, uv_open;
 
     /* Waking up, see wakeup.c and poll.c. */
     uv_loop_t uv;

@@ -43,7 +43,7 @@ hl_loop_check_process(HLLoop *loop)
 bool
 hl_loop_is_elsewhere(HLLoop *loop)
 {
-    return loop->turning_thread != 0 && loop->turning_thread != PyThread_get_thread_ident()
+    return loop->claimed_by != 0 && loop->claimed_by != PyThread_get_thread_ident()
            && loop->pid == hl_process_id();
 }
 

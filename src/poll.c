@@ -302,11 +302,12 @@ hl_poll(HLLoop *loop, bool may_block)
         hl_watch_verify(loop);
     }
     if (may_block && !due && loop->signal_count == 0) {
+        atomic_store(&loop->wake_sent, 0); /* a late one's, of the last sleep */
         atomic_store(&loop->sleeping, 1);
         /* From here on senders wake us; what they sent before is seen now. */
-        run_detached(loop, hl_inbox_is_empty(&loop->inbox) ? UV_RUN_ONCE : UV_RUN_NOWAIT);
+        bool nothing = hl_inbox_is_empty(&loop->inbox) && loop->ready.length == 0;
+        run_detached(loop, nothing ? UV_RUN_ONCE : UV_RUN_NOWAIT);
         atomic_store(&loop->sleeping, 0);
-        atomic_store(&loop->wake_sent, 0);
     }
     else if (is_wanted(loop)) {
         hand_over(loop, polled);

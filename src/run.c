@@ -300,15 +300,12 @@ run_turn(HLLoop *loop)
 static int
 run_turns(HLLoop *loop, bool all)
 {
-    unsigned long outer = loop->turning_thread;
-    loop->turning_thread = PyThread_get_thread_ident();
-    HLContexts contexts = hl_contexts_push(loop);
+    HLContexts outer = hl_contexts_push(loop);
     int rc;
     do {
         rc = run_turn(loop);
     } while (all && rc == 0 && !loop->stopping);
-    hl_contexts_pop(loop, contexts);
-    loop->turning_thread = outer;
+    hl_contexts_pop(loop, outer);
     return rc;
 }
 
@@ -324,6 +321,22 @@ check_not_elsewhere(HLLoop *loop)
         return -1;
     }
     return 0;
+}
+
+/* From the checks on, no other thread may come in between. */
+static void
+claim(HLLoop *loop)
+{
+    loop->claims++;
+    loop->claimed_by = PyThread_get_thread_ident();
+}
+
+static void
+disclaim(HLLoop *loop)
+{
+    if (--loop->claims == 0) {
+        loop->claimed_by = 0;
+    }
 }
 
 static int
@@ -458,11 +471,13 @@ loop_run_forever(PyObject *self, PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     Py_INCREF(self);
+    claim(loop);
     int rc = begin_running(loop);
     if (rc == 0) {
         rc = run_turns(loop, true);
         end_running(loop);
     }
+    disclaim(loop);
     Py_DECREF(self);
     return rc == 0 ? Py_NewRef(Py_None) : NULL;
 }
@@ -477,7 +492,13 @@ static PyObject *
 loop_run_forever_setup(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     HLLoop *loop = (HLLoop *)self;
-    return check_runnable(loop) < 0 || begin_running(loop) < 0 ? NULL : Py_NewRef(Py_None);
+    if (check_runnable(loop) < 0) {
+        return NULL;
+    }
+    claim(loop);
+    int rc = begin_running(loop);
+    disclaim(loop);
+    return rc < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *
@@ -487,7 +508,9 @@ loop_run_forever_cleanup(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (check_not_elsewhere(loop) < 0) {
         return NULL;
     }
+    claim(loop);
     end_running(loop);
+    disclaim(loop);
     Py_RETURN_NONE;
 }
 
@@ -500,10 +523,12 @@ loop_run_once(PyObject *self, PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     hl_poll_soon(loop);
+    claim(loop);
     PyObject *task = Py_XNewRef(loop->current_task);
     int rc = run_turns(loop, false);
     leave_current_task(loop, task);
     Py_XDECREF(task);
+    disclaim(loop);
     return rc == 0 ? Py_NewRef(Py_None) : NULL;
 }
 
