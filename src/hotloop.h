@@ -513,7 +513,7 @@ bool hl_is_loop(HLState *st, PyObject *object);
 int hl_loop_check_closed(HLLoop *loop);
 /* RuntimeError in a child process of the one that made the loop. */
 int hl_loop_check_process(HLLoop *loop);
-/* Is another thread in a turn of it? */
+/* Is another thread in a run or a turn of it? */
 bool hl_loop_is_elsewhere(HLLoop *loop);
 bool hl_loop_is_running(HLLoop *loop);
 /* May entries be pushed to the ready ring without going through call_soon()? */

@@ -39,10 +39,12 @@ hl_inbox_kind(HLInboxEntry entry)
     return (HLInboxKind)(entry & 1);
 }
 
+/* In one order with all other atomic operations: who is about to sleep says so and then looks here,
+   who sends pushes and then looks whether anybody sleeps. */
 static inline int
 hl_inbox_is_empty(HLInbox *inbox)
 {
-    return atomic_load_explicit(&inbox->top, memory_order_acquire) == 0;
+    return atomic_load(&inbox->top) == 0;
 }
 
 static inline void

@@ -6,7 +6,9 @@
    States: open and idle, running (thread_id set), closed.  The uv_loop_t is open from the first run
    or watched descriptor to close() or dealloc.  Owners: user code; a loop owns what is queued in
    it.  Threads: the thread that runs the loop, and under the GIL any thread while none runs it;
-   call_soon_threadsafe() and hl_loop_wake() from everywhere.  Processes: only the one that made it. */
+   call_soon_threadsafe() and hl_loop_wake() from everywhere.  A run or a turn claims the loop, so that
+   no second thread enters libuv, whatever programs assign to _thread_id.  Processes: only the one
+   that made it. */
 
 #include "hotloop.h"
 #include <unistd.h>

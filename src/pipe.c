@@ -393,8 +393,8 @@ pipe_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(k
         self->fd = -1;
         self->closing = self->losing = true; /* until __init__() */
         self->high_water = 64 * 1024;
-        self->max_size = HL_READ_MAX;
         self->low_water = 16 * 1024;
+        self->max_size = HL_READ_MAX;
     }
     return (PyObject *)self;
 }
@@ -546,7 +546,7 @@ pipe_tp_dealloc(PyObject *op)
 }
 
 #define COMMON_SLOTS                                                                             \
-    {Py_tp_new, pipe_tp_new}, {Py_tp_methods, pipe_methods},      \
+    {Py_tp_new, pipe_tp_new}, {Py_tp_methods, pipe_methods},                                     \
         {Py_tp_traverse, pipe_tp_traverse}, {Py_tp_clear, pipe_tp_clear},                        \
         {Py_tp_finalize, pipe_tp_finalize}, {Py_tp_dealloc, pipe_tp_dealloc}
 
