@@ -15,6 +15,7 @@ import math
 import os
 import random
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -65,6 +66,20 @@ ADDRESSES = [
 ERRORS = [ValueError("odd"), asyncio.CancelledError(), StopIteration(1), KeyError, BaseException]
 
 LIMIT = 100  # seconds
+
+
+def anonymous_tls(side):
+    """A context that needs no certificate."""
+    context = ssl.SSLContext(side)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("aNULL:@SECLEVEL=0")
+    return context
+
+
+CLIENT_TLS = anonymous_tls(ssl.PROTOCOL_TLS_CLIENT)
+SERVER_TLS = anonymous_tls(ssl.PROTOCOL_TLS_SERVER)
 
 chance = random.Random()
 
@@ -152,6 +167,7 @@ class World:
         self.all_loops = [self.loop]
         self.objects = []
         self.sockets = []
+        self.servers = []
 
     # -- arguments --
 
@@ -216,6 +232,35 @@ class World:
         self.attempt(self.loop.create_future)
         self.attempt(self.loop.create_task, short())
 
+    async def connect_by_tls(self):
+        """Both ends; the client's, and what is behind it, are objects of calls."""
+        client, server = socket.socketpair()
+        protocols = [Forgetful, Buffered]
+        accepting = asyncio.ensure_future(
+            self.loop.connect_accepted_socket(chance.choice(protocols), server, ssl=SERVER_TLS)
+        )
+        made = await self.loop.create_connection(
+            chance.choice(protocols), sock=client, ssl=CLIENT_TLS, server_hostname="odd"
+        )
+        await accepting
+        behind = made[0]._ssl_protocol
+        self.objects += [behind, behind._transport]
+        return made
+
+    async def serve(self):
+        """A server with a client, as an object of calls."""
+        server = await self.loop.create_server(
+            chance.choice([Forgetful, Buffered]), "127.0.0.1", 0
+        )
+        self.servers.append(server)
+        while len(self.servers) > 20:
+            self.servers.pop(0).close()
+        client = socket.create_connection(server.sockets[0].getsockname(), timeout=1)
+        client.setblocking(False)
+        self.sockets.append(client)
+        await asyncio.sleep(0.001)
+        return [server]
+
     def make_transport(self):
         loop = self.loop
         reading, writing = os.pipe()
@@ -229,6 +274,8 @@ class World:
             ),
             lambda: loop.connect_read_pipe(Forgetful, reading),
             lambda: loop.connect_write_pipe(Forgetful, writing),
+            self.connect_by_tls,
+            self.serve,
         ]
         # By now the loop's task factory may make nothing that ever ends.
         stop = self.attempt(loop.call_later, 0.5, loop.stop)
