@@ -249,21 +249,18 @@ def test_a_method_patched_in_the_class_is_called(when):
             timer.cancel()
             return sorted(set(called)), timer.when() == 1001.0
 
-        async def patched_in_a_step(patch):
+        async def in_one_run(patch):
             before = await use()
-            with patch:
-                during = await use()
-            return before, during, await use()
-
-        async def patched_in_a_callback(patch):
-            before = await use()
-            loop.call_soon(patch.start)
-            await asyncio.sleep(0)
+            if when == "in a callback":
+                loop.call_soon(patch.start)
+                await asyncio.sleep(0)
+            else:
+                patch.start()
             during = await use()
             patch.stop()
             return before, during, await use()
 
-        def patched_before(patch):
+        def in_three_runs(patch):
             before = loop.run_until_complete(use())
             with patch:
                 during = loop.run_until_complete(use())
@@ -275,11 +272,9 @@ def test_a_method_patched_in_the_class_is_called(when):
             loop = Loop()
             patch = mock.patch.object(Loop, name, method, create=True)
             if when == "before the run":
-                results[name] = patched_before(patch)
-            elif when == "in a step":
-                results[name] = loop.run_until_complete(patched_in_a_step(patch))
+                results[name] = in_three_runs(patch)
             else:
-                results[name] = loop.run_until_complete(patched_in_a_callback(patch))
+                results[name] = loop.run_until_complete(in_one_run(patch))
             loop.close()
         return results
 

@@ -151,7 +151,7 @@ def test_a_package_is_run_by_its_main(script, tmp_path):
 def test_code_sees_what_python_shows_it(tmp_path):
     code = "import sys; print(__name__, sys.argv, repr(sys.path[0])); print(sorted(globals()))"
     expected, _ = same_as_python(["-c", code, "one", "-x"], tmp_path)
-    assert expected.stdout.startswith("__main__ ['-c', 'one', '-x'] ''\n")
+    assert expected.stdout.splitlines()[0] == "__main__ ['-c', 'one', '-x'] ''"
 
 
 def test_a_folder_or_zip_with_a_main_is_run(script, tmp_path):
