@@ -594,6 +594,8 @@ void hl_wakeup_renew(HLLoop *loop);
 int hl_wakeup_take_back(HLLoop *loop);
 int hl_wakeup_fileno(HLLoop *loop);
 int hl_wakeup_deliver(HLLoop *loop);
+/* The numbers of the signals that came, as bytes; they count as delivered. */
+PyObject *hl_wakeup_take(HLLoop *loop);
 void hl_wakeup_close(HLLoop *loop);
 
 /* ---- From stream.c, streamsend.c and server.c; more in stream.h ---- */

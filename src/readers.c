@@ -179,6 +179,12 @@ loop_take_wakeup_fd_back(PyObject *self, PyObject *Py_UNUSED(ignored))
     return hl_wakeup_take_back((HLLoop *)self) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
+static PyObject *
+loop_take_signals(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return hl_wakeup_take((HLLoop *)self);
+}
+
 #define KEYWORD_METHOD(function) \
     (PyCFunction)(void (*)(void))function, METH_FASTCALL | METH_KEYWORDS
 
@@ -202,5 +208,7 @@ PyMethodDef hl_reader_methods[] = {
     {"_take_wakeup_fd_back", loop_take_wakeup_fd_back, METH_NOARGS,
      "_take_wakeup_fd_back($self, /)\n--\n\n"
      "Call signal.set_wakeup_fd() again, if the loop runs in the main thread."},
+    {"_take_signals", loop_take_signals, METH_NOARGS,
+     "_take_signals($self, /)\n--\n\nReturn the numbers of the signals that have come, as bytes."},
     {NULL, NULL, 0, NULL},
 };

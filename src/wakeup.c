@@ -17,12 +17,11 @@
 #include <unistd.h>
 
 static void
-on_signal(uv_poll_t *poll, int Py_UNUSED(status), int Py_UNUSED(events))
+read_numbers(HLLoop *loop)
 {
-    HLLoop *loop = poll->data;
     unsigned char *numbers = loop->signal_numbers + loop->signal_count;
     size_t room = sizeof(loop->signal_numbers) - (size_t)loop->signal_count;
-    ssize_t n = read(loop->signal_fds[0], numbers, room);
+    ssize_t n = room > 0 ? read(loop->signal_fds[0], numbers, room) : 0;
     if (n <= 0) {
         return;
     }
@@ -31,6 +30,12 @@ on_signal(uv_poll_t *poll, int Py_UNUSED(status), int Py_UNUSED(events))
         /* It may be full or closed. */
         (void)!write(loop->old_wakeup_fd, numbers, (size_t)n);
     }
+}
+
+static void
+on_signal(uv_poll_t *poll, int Py_UNUSED(status), int Py_UNUSED(events))
+{
+    read_numbers(poll->data);
 }
 
 static int
@@ -71,25 +76,35 @@ hl_wakeup_fileno(HLLoop *loop)
     return loop->signal_fds[1];
 }
 
-/* Run Python's handlers, then those of add_signal_handler().  If one of Python's raises, the others
-   are left to the next poll, which may be that of the next run. */
+/* Run Python's handlers.  Those of add_signal_handler() are found by _read_from_self(), in an entry of
+   its own, as by asyncio's: what was queued before may still remove one.  If a handler of Python's
+   raises, the others are left to the next poll, which may be that of the next run. */
 int
 hl_wakeup_deliver(HLLoop *loop)
 {
     if (PyErr_CheckSignals() < 0) {
         return -1;
     }
-    PyObject *numbers = PyBytes_FromStringAndSize((const char *)loop->signal_numbers,
-                                                  loop->signal_count);
-    if (numbers == NULL) {
-        return -1;
+    PyObject *read_from_self = PyObject_GetAttr((PyObject *)loop, loop->st->name._read_from_self);
+    PyObject *handle = NULL;
+    if (read_from_self != NULL) {
+        handle = hl_handle_new(loop, read_from_self, NULL, 0, NULL);
+        Py_DECREF(read_from_self);
     }
+    int rc = handle != NULL ? hl_loop_push(loop, handle, NULL, HL_RUN_HANDLE) : -1;
+    Py_XDECREF(handle);
+    return rc;
+}
+
+PyObject *
+hl_wakeup_take(HLLoop *loop)
+{
+    if (loop->signal_fds[0] >= 0 && loop->pid == hl_process_id()) {
+        read_numbers(loop); /* some have come since the poll */
+    }
+    int count = loop->signal_count;
     loop->signal_count = 0;
-    PyObject *done = PyObject_CallMethodOneArg((PyObject *)loop, loop->st->name._process_self_data,
-                                               numbers);
-    Py_DECREF(numbers);
-    Py_XDECREF(done);
-    return done != NULL ? 0 : -1;
+    return PyBytes_FromStringAndSize((const char *)loop->signal_numbers, count);
 }
 
 /* signal.set_wakeup_fd(fd, warn_on_full_buffer=False).  Returns 0 with the previous descriptor

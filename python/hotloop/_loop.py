@@ -232,6 +232,9 @@ class EventLoop(_core.Loop, Connecting, SocketCalls, asyncio.SelectorEventLoop):
     def _close_self_pipe(self):
         self._csock = None
 
+    def _read_from_self(self):
+        self._process_self_data(self._take_signals())
+
 
 def _keep_wakeup_fd():
     # asyncio has given the wake-up descriptor up, or to a loop that does not run: Ctrl-C still needs it.
