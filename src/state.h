@@ -14,7 +14,7 @@
     X(_control_ssl_reading) X(_core) X(_current_handle) X(_detach) X(_do_read)                    \
     X(_do_read__buffered) X(_do_read__copied) X(_do_write) X(_ensure_fd_no_transport) X(_eof)     \
     X(_exception) X(_fatal_error) X(_force_close) X(_limit) X(_loop) X(_paused) X(_process_ended) \
-    X(_process_reaped) X(_read_from_self) X(_readers_are_original) X(_real_close)              \
+    X(_process_reaped) X(_read_from_self) X(_readers_are_original) X(_real_close)                 \
     X(_report_fatal_error) X(_run) X(_set_coroutine_origin_tracking) X(_signal_handlers)          \
     X(_socket_transport) X(_sockets) X(_ssl_protocol) X(_start_shutdown) X(_stream_reader_type)   \
     X(_stream_reader_wr) X(_timer_handle_cancelled) X(_transport) X(_transports) X(_waiter)       \

@@ -35,6 +35,7 @@ read_numbers(HLLoop *loop)
 static void
 on_signal(uv_poll_t *poll, int Py_UNUSED(status), int Py_UNUSED(events))
 {
+    hl_loop_attach(poll->data); /* other threads may call hl_wakeup_take() */
     read_numbers(poll->data);
 }
 
@@ -102,9 +103,12 @@ hl_wakeup_take(HLLoop *loop)
     if (loop->signal_fds[0] >= 0 && loop->pid == hl_process_id()) {
         read_numbers(loop); /* some have come since the poll */
     }
-    int count = loop->signal_count;
-    loop->signal_count = 0;
-    return PyBytes_FromStringAndSize((const char *)loop->signal_numbers, count);
+    PyObject *numbers = PyBytes_FromStringAndSize((const char *)loop->signal_numbers,
+                                                  loop->signal_count);
+    if (numbers != NULL) {
+        loop->signal_count = 0;
+    }
+    return numbers;
 }
 
 /* signal.set_wakeup_fd(fd, warn_on_full_buffer=False).  Returns 0 with the previous descriptor

@@ -1,6 +1,7 @@
 """Signals: handlers of the signal module, those of add_signal_handler, the wake-up descriptor."""
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import signal
@@ -237,6 +238,53 @@ def test_a_failing_handler_is_reported(loop):
     loop.run_forever()
     assert [type(context["exception"]) for context in contexts] == [ValueError]
     loop.remove_signal_handler(signal.SIGUSR1)
+
+
+@pytest.mark.parametrize("method", ["_process_self_data", "_handle_signal"])
+def test_what_an_overridden_method_raises_is_reported_and_ends_no_run(method):
+    def scenario(impl):
+        def fail(loop, given):
+            if given not in (b"", b"\0"):  # asyncio wakes itself by a zero
+                raise ValueError(given)
+
+        contexts = Contexts()
+        loop = type("Loop", (impl.EventLoop,), {method: fail})()
+        loop.set_exception_handler(contexts)
+        loop.add_signal_handler(signal.SIGUSR1, print)
+        loop.call_soon(os.kill, os.getpid(), signal.SIGUSR1)
+        loop.run_until_complete(asyncio.sleep(0.01))
+        reports = [(c["message"], repr(c["exception"]), repr(c["handle"])) for c in contexts]
+        loop.close()
+        return reports
+
+    assert len(same_on_both(scenario)) == 1
+
+
+def test_threads_may_take_signals_while_the_loop_reads_them():
+    """More numbers than the loop keeps, in its pipe at all times."""
+    loop = HOTLOOP.new_event_loop()
+    lengths = set()
+    ended = threading.Event()
+
+    def write():
+        fd = loop._csock.fileno()
+        while not ended.is_set():
+            with contextlib.suppress(BlockingIOError):
+                os.write(fd, b"\n" * 300)
+
+    def take():
+        while not ended.is_set():
+            lengths.add(len(loop._take_signals()))
+
+    threads = [threading.Thread(target=run) for run in (write, take, take)]
+    for thread in threads:
+        thread.start()
+    loop.run_until_complete(asyncio.sleep(0.5))
+    ended.set()
+    for thread in threads:
+        thread.join()
+    loop.close()
+    assert max(lengths) <= 64
 
 
 async def coroutine():
