@@ -8,7 +8,7 @@
    Threads: everything needs the GIL but hl_call_send().  Between hl_call_begin_delivery() and its
    end the loop counts its sender and does not close. */
 
-#include "hotloop.h"
+#include "executor.h"
 #include <sched.h>
 #include <unistd.h>
 

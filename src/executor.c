@@ -5,7 +5,7 @@
    the loop uses past it.  Whatever else is put there (set_default_executor(), an assignment)
    leaves the loop without pool, and asyncio's method does all the work. */
 
-#include "hotloop.h"
+#include "executor.h"
 
 PyObject *
 hl_loop_get_default_executor(PyObject *self, void *Py_UNUSED(closure))

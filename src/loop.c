@@ -11,6 +11,7 @@
    that made it. */
 
 #include "hotloop.h"
+#include "executor.h"
 #include <unistd.h>
 
 bool

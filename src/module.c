@@ -5,6 +5,7 @@
    collector may clear a type, and with it the type's hold on the module, before its instances. */
 
 #include "hotloop.h"
+#include "executor.h"
 
 static HLState *
 get_state(PyObject *module)

@@ -12,6 +12,7 @@
    and lets them wake. */
 
 #include "hotloop.h"
+#include "executor.h"
 #include <math.h>
 #include <sched.h>
 #include <time.h>

@@ -18,7 +18,7 @@
    workers end when there are none.  Owners: the default executor (_executor.py), the loop that
    has it, and every worker's thread.  The pool knows neither executor nor loops. */
 
-#include "hotloop.h"
+#include "executor.h"
 #include <unistd.h>
 
 /* The queue's links are calls'. */

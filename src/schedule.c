@@ -1,6 +1,7 @@
 /* Putting work into a loop: call_soon and its relatives, timers, futures and tasks. */
 
 #include "hotloop.h"
+#include "executor.h"
 #include <math.h>
 
 /* ---- Checks of debug mode ---- */
