@@ -310,6 +310,15 @@ def random_file(folder, size):
     return path, payload
 
 
+@pytest.fixture(params=["plain", "watched"])
+def sockets(request, monkeypatch):
+    """What hotloop has transports of its own for, and those that blockbuster keeps an eye on."""
+    if request.param == "watched":
+        send = socket.socket.send
+        monkeypatch.setattr(socket.socket, "send", lambda *args: send(*args))
+
+
+@pytest.mark.usefixtures("sockets")
 def test_sendfile_over_a_transport(loop, run, tmp_path):
     """uvloop#228."""
     path, payload = random_file(tmp_path, 300_000)
@@ -326,6 +335,7 @@ def test_sendfile_over_a_transport(loop, run, tmp_path):
     run(main())
 
 
+@pytest.mark.usefixtures("sockets")
 def test_a_second_sendfile_leaves_the_first_alone(loop, run, tmp_path):
     path, payload = random_file(tmp_path, 5_000_000)
 

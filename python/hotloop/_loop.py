@@ -171,6 +171,8 @@ class EventLoop(_core.Loop, Connecting, SocketCalls, asyncio.SelectorEventLoop):
             raise RuntimeError(f"File descriptor {fd!r} is used by transport {transport!r}")
 
     async def _sendfile_native(self, transp, file, offset, count):
+        if not isinstance(transp, SocketTransport):
+            return await super()._sendfile_native(transp, file, offset, count)
         # asyncio takes the transport out of this table meanwhile, so that nobody asks for it.
         if transp._lent:
             raise KeyError(transp._sock_fd)
