@@ -381,17 +381,42 @@ open_wake_fd(HLLoop *Py_UNUSED(loop))
 #endif
 
 /* Are there as many descriptors to be had as uv_loop_init() opens?  For want of one it loses others
-   or, in the first loop of a process, aborts. */
+   or, in the first loop of a process, aborts.  It also aborts when it closes the number of standard
+   input, output or error, which a daemon may have closed: those that are free are taken here. */
 static int
-try_descriptors(void)
+try_descriptors(bool taken[3])
 {
-    int fds[6], opened = 0, rc = 0;
-    while (rc == 0 && opened < 6) {
+    int fds[10], opened = 0, usable = 0, rc = 0;
+    while (rc == 0 && usable < 6) {
         rc = uv_pipe(fds + opened, 0, 0);
-        opened += rc == 0 ? 2 : 0;
+        for (int end = opened + 2; rc == 0 && opened < end; opened++) {
+            usable += fds[opened] > STDERR_FILENO;
+        }
     }
     while (opened > 0) {
-        close(fds[--opened]);
+        int fd = fds[--opened];
+        if (fd <= STDERR_FILENO) {
+            taken[fd] = true;
+        }
+        else {
+            close(fd);
+        }
+    }
+    return rc;
+}
+
+static int
+init_uv(uv_loop_t *uv)
+{
+    bool taken[3] = {false};
+    int rc = try_descriptors(taken);
+    if (rc == 0) {
+        rc = uv_loop_init(uv);
+    }
+    for (int fd = 0; fd <= STDERR_FILENO; fd++) {
+        if (taken[fd]) {
+            close(fd);
+        }
     }
     return rc;
 }
@@ -402,10 +427,7 @@ hl_poll_open(HLLoop *loop)
     if (loop->uv_open) {
         return 0;
     }
-    int rc = try_descriptors();
-    if (rc == 0) {
-        rc = uv_loop_init(&loop->uv);
-    }
+    int rc = init_uv(&loop->uv);
     if (rc < 0) {
         hl_set_uv_error(rc);
         return -1;

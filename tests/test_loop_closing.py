@@ -224,6 +224,37 @@ def test_an_open_loop_at_exit_is_no_crash(impl):
     assert script_output(impl, source) == ""
 
 
+@pytest.mark.parametrize("closed", [[0], [1, 2], [0, 1, 2]], ids=str)
+def test_without_standard_streams(impl, closed):
+    """libuv aborts when it closes what has their numbers."""
+    source = f"""
+        import os, socket
+        os.dup2(1, 50)
+        for fd in {closed}:
+            os.close(fd)
+
+        async def main():
+            async def echo(reader, writer):
+                writer.write(await reader.read(10))
+                writer.close()
+
+            server = await asyncio.start_server(echo, "127.0.0.1", 0)
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(b"echoed ")
+            os.write(50, await reader.read(10))
+            writer.close()
+            server.close()
+            process = await asyncio.create_subprocess_exec("echo", "said", stdin=-3, stdout=-1)
+            os.write(50, (await process.communicate())[0])
+
+        for _ in range(2):
+            run(main())
+        used = [fd for fd in {closed} if os.path.exists(f"/proc/self/fd/{{fd}}")]
+        os.write(50, str(used).encode())
+        """
+    assert script_output(impl, source) == "echoed said\n" * 2 + "[]"
+
+
 def test_a_loop_closed_in_a_callback_by_a_trick_ends(new_loop, no_new_descriptors):
     """asyncio's fails in its selector; neither goes on for ever."""
     loop = new_loop()
