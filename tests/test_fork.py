@@ -264,3 +264,28 @@ print(run(main()), calls)
         )
 
     assert same_on_both(scenario).startswith("0 ")
+
+
+def test_children_of_children_without_standard_streams(impl):
+    """libuv makes descriptors of its own in each child, and aborts if they have the numbers of these."""
+    source = """
+        import os
+
+        os.dup2(1, 50)
+        run(asyncio.sleep(0.001))
+        for fd in range(3):
+            os.close(fd)
+
+        def fork(child):
+            pid = os.fork()
+            if pid == 0:
+                child()
+                run(asyncio.sleep(0.001))
+                os._exit(0)
+            status = os.waitpid(pid, 0)[1]
+            used = [fd for fd in range(3) if os.path.exists(f"/proc/self/fd/{fd}")]
+            os.write(50, f"{status} {used} ".encode())
+
+        fork(lambda: fork(lambda: fork(int)))
+        """
+    assert script_output(impl, source) == "0 [] " * 3

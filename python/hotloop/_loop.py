@@ -5,18 +5,15 @@ handlers, exception handlers, shutdown of generators, ...) is the running Python
 """
 
 import asyncio
-import functools
 import inspect
-import os
 import selectors
-import signal
 import socket
 import sys
 import threading
 import warnings
 from asyncio import constants, tasks
 
-from . import _core, _process, _sendfile, _streams, _tls
+from . import _core, _forking, _process, _sendfile, _streams, _tls
 from ._connect import Connecting
 from ._known import accepts_plainly, is_method, is_plain
 from ._nesting import nesting_run_until_complete
@@ -333,18 +330,7 @@ def new_event_loop():
     return EventLoop()
 
 
-def _flush_before_fork():
-    # A child that closes a transport must not send what its parent has written, once more.
-    loop = asyncio._get_running_loop()
-    if isinstance(loop, EventLoop):
-        loop._flush()
-
-
-os.register_at_fork(before=_flush_before_fork)
-
-if sys.version_info < (3, 12):
-    # Signals to the child are none of the parent's. Later asyncios do so themselves.
-    os.register_at_fork(after_in_child=functools.partial(signal.set_wakeup_fd, -1))
+_forking.register(EventLoop)
 
 if sys.version_info >= (3, 14):
     from ._debuggers import learn_task_layout
