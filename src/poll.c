@@ -386,21 +386,21 @@ open_wake_fd(HLLoop *Py_UNUSED(loop))
 static int
 try_descriptors(bool taken[3])
 {
-    int fds[10], opened = 0, usable = 0, rc = 0;
-    while (rc == 0 && usable < 6) {
-        rc = uv_pipe(fds + opened, 0, 0);
-        for (int end = opened + 2; rc == 0 && opened < end; opened++) {
-            usable += fds[opened] > STDERR_FILENO;
+    int fds[7], opened = 0, rc = 0;
+    while (rc == 0 && opened < 6) {
+        int pair[2];
+        rc = uv_pipe(pair, 0, 0);
+        for (int i = 0; rc == 0 && i < 2; i++) {
+            if (pair[i] <= STDERR_FILENO) {
+                taken[pair[i]] = true;
+            }
+            else {
+                fds[opened++] = pair[i];
+            }
         }
     }
     while (opened > 0) {
-        int fd = fds[--opened];
-        if (fd <= STDERR_FILENO) {
-            taken[fd] = true;
-        }
-        else {
-            close(fd);
-        }
+        close(fds[--opened]);
     }
     return rc;
 }

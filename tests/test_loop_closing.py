@@ -228,7 +228,7 @@ def test_an_open_loop_at_exit_is_no_crash(impl):
 def test_without_standard_streams(impl, closed):
     """libuv aborts when it closes what has their numbers."""
     source = f"""
-        import os, socket
+        import os
         os.dup2(1, 50)
         for fd in {closed}:
             os.close(fd)
