@@ -150,17 +150,17 @@ unix_object(struct sockaddr_un *address, socklen_t length)
         return PyBytes_FromStringAndSize(address->sun_path, (Py_ssize_t)size);
     }
 #endif
-    ((char *)address)[length] = 0; /* a path may fill sun_path; it lies in a sockaddr_storage */
+    ((char *)address)[length] = 0; /* a path may fill sun_path */
     return PyUnicode_DecodeFSDefault(address->sun_path);
 }
 
 PyObject *
-hl_address_object(struct sockaddr_storage *address, socklen_t length)
+hl_address_object(struct sockaddr *address, socklen_t length)
 {
     if (length == 0) {
         Py_RETURN_NONE;
     }
-    switch (address->ss_family) {
+    switch (address->sa_family) {
     case AF_INET:
         return in4_object((struct sockaddr_in *)address);
     case AF_INET6:

@@ -16,10 +16,17 @@ typedef struct {
     };
 } HLAddress;
 
+/* An address as Python sees it and as the kernel does. */
+typedef struct {
+    PyObject *object; /* owned, or NULL */
+    HLAddress address;
+} HLKnownAddress;
+
 /* Parse the address of an AF_INET or AF_INET6 socket.  False, without exception, for any that is
    not an exact tuple of a numeric host and numbers in range: those are the socket module's. */
 bool hl_address_parse(int family, PyObject *address, HLAddress *out);
-/* What socket.recvfrom() returns for an AF_INET, AF_INET6 or AF_UNIX address. */
-PyObject *hl_address_object(struct sockaddr_storage *address, socklen_t length);
+/* What socket.recvfrom() returns for an AF_INET, AF_INET6 or AF_UNIX address; the last has to lie
+   in a sockaddr_storage that has room for one byte more. */
+PyObject *hl_address_object(struct sockaddr *address, socklen_t length);
 
 #endif

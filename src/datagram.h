@@ -27,12 +27,6 @@ typedef struct {
     size_t length;
 } HLDatagramQueue;
 
-/* An address as Python sees it and as the kernel does. */
-typedef struct {
-    PyObject *object; /* owned, or NULL: nothing known */
-    HLAddress address;
-} HLKnownAddress;
-
 typedef struct {
     HLState *st;             /* borrowed: lives as long as our types */
     HLLoop *loop;            /* owned; NULL after connection_lost() */

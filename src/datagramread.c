@@ -98,7 +98,7 @@ sender(HLDatagramTransport *t, struct sockaddr_storage *address, socklen_t lengt
         && memcmp(address, &peer->address.any, length) == 0) {
         return Py_NewRef(peer->object);
     }
-    PyObject *object = hl_address_object(address, length);
+    PyObject *object = hl_address_object((struct sockaddr *)address, length);
     bool internet = address->ss_family == AF_INET || address->ss_family == AF_INET6;
     if (object != NULL && length > 0 && internet) {
         Py_XSETREF(peer->object, Py_NewRef(object));

@@ -125,14 +125,8 @@ hl_server_detach(HLState *st, PyObject *server, PyObject *stream, PyObject *regi
 
 /* ---- One connection ---- */
 
-/* Who connected: getpeername() does not tell any more once the connection was reset. */
-typedef struct {
-    struct sockaddr_storage address;
-    socklen_t length;
-} Peer;
-
 static int
-accept_nonblocking(int fd, Peer *peer)
+accept_nonblocking(int fd, HLPeer *peer)
 {
     struct sockaddr *address = (struct sockaddr *)&peer->address;
     peer->address.ss_family = AF_UNSPEC;
@@ -163,15 +157,6 @@ make_socket(HLLoop *loop, Listener *self, int conn)
     return hl_socket_unblock(loop->st, sock);
 }
 
-/* NULL, without an exception, for families of which only the socket module can tell it. */
-static PyObject *
-peer_name(Peer *peer)
-{
-    int family = peer->address.ss_family;
-    bool known = family == AF_INET || family == AF_INET6 || family == AF_UNIX;
-    return known ? hl_address_object(&peer->address, peer->length) : NULL;
-}
-
 /* asyncio says so in debug mode only. */
 static int
 report_failure(HLLoop *loop, PyObject *protocol)
@@ -197,17 +182,12 @@ report_failure(HLLoop *loop, PyObject *protocol)
 }
 
 static PyObject *
-make_transport(HLLoop *loop, Listener *self, PyObject *sock, PyObject *protocol, Peer *peer,
+make_transport(HLLoop *loop, Listener *self, PyObject *sock, PyObject *protocol, HLPeer *peer,
                PyObject *context)
 {
-    PyObject *transport = NULL, *peername = NULL;
     PyObject *type = PyObject_GetAttr((PyObject *)loop, loop->st->name._socket_transport);
     if (type == NULL) {
-        goto done;
-    }
-    peername = peer_name(peer);
-    if (peername == NULL && PyErr_Occurred()) {
-        goto done;
+        return NULL;
     }
     PyObject *values[7] = {(PyObject *)loop,
                            sock,
@@ -216,15 +196,13 @@ make_transport(HLLoop *loop, Listener *self, PyObject *sock, PyObject *protocol,
                            NULL,
                            self->server,
                            self->own_context ? context : NULL};
-    transport = hl_stream_accept(loop->st, type, values, peername, &self->common);
-done:
-    Py_XDECREF(type);
-    Py_XDECREF(peername);
+    PyObject *transport = hl_stream_accept(loop->st, type, values, peer, &self->common);
+    Py_DECREF(type);
     return transport;
 }
 
 static int
-connect_protocol(HLLoop *loop, Listener *self, PyObject *sock, Peer *peer, PyObject *context)
+connect_protocol(HLLoop *loop, Listener *self, PyObject *sock, HLPeer *peer, PyObject *context)
 {
     PyObject *protocol = PyObject_CallNoArgs(self->protocol_factory);
     PyObject *transport = NULL;
@@ -258,7 +236,7 @@ log_connection(HLLoop *loop, Listener *self, PyObject *sock)
 }
 
 static int
-begin_connection(HLLoop *loop, Listener *self, int conn, Peer *peer)
+begin_connection(HLLoop *loop, Listener *self, int conn, HLPeer *peer)
 {
     PyObject *sock = make_socket(loop, self, conn);
     if (sock == NULL) {
@@ -369,7 +347,7 @@ on_acceptable(HLLoop *loop, PyObject *op)
     hl_context_leave(loop);
     int fd, accepted = 0, accepts = begin_batch(loop, self);
     while (accepted < accepts && (fd = listening_fd(loop, self)) >= 0) {
-        Peer peer;
+        HLPeer peer;
         int conn = accept_nonblocking(fd, &peer);
         if (conn < 0 && errno == ECONNABORTED) {
             accepted++;

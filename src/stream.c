@@ -254,7 +254,7 @@ not_none(PyObject *value)
 }
 
 int
-hl_stream_init(HLStream *self, PyObject **values, PyObject *peername, HLCommon *common)
+hl_stream_init(HLStream *self, PyObject **values, HLPeer *peer, HLCommon *common)
 {
     int family;
     self->loop = (HLLoop *)Py_NewRef(values[0]);
@@ -262,7 +262,7 @@ hl_stream_init(HLStream *self, PyObject **values, PyObject *peername, HLCommon *
     self->context = not_none(values[6]);
     self->own_context = self->context != NULL;
     self->fd = hl_socket_fileno(self->st, self->sock);
-    if (self->fd < 0 || hl_stream_ask_names(self, peername, common, &family) < 0) {
+    if (self->fd < 0 || hl_stream_ask_names(self, peer, common, &family) < 0) {
         return -1;
     }
     if (values[4] != NULL && PyDict_Check(values[4]) && hl_stream_use_extra(self, values[4]) < 0) {
@@ -355,11 +355,12 @@ stream_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED
 
 /* A type with a mind of its own is called, as it would be by loop._make_socket_transport(). */
 static PyObject *
-call_type(HLState *st, PyObject *type, PyObject **values, PyObject *peername)
+call_type(HLState *st, PyObject *type, PyObject **values, HLPeer *peer)
 {
     PyObject *args[7], *transport = NULL, *extra = PyDict_New();
-    if (extra != NULL
-        && (peername == NULL || PyDict_SetItem(extra, st->name.peername, peername) == 0)) {
+    PyObject *peername = extra != NULL ? hl_stream_peer_object(peer) : NULL;
+    if (peername != NULL ? PyDict_SetItem(extra, st->name.peername, peername) == 0
+                         : !PyErr_Occurred()) {
         for (int i = 0; i < 7; i++) {
             args[i] = values[i] != NULL ? values[i] : Py_None;
         }
@@ -367,20 +368,20 @@ call_type(HLState *st, PyObject *type, PyObject **values, PyObject *peername)
         transport = PyObject_Vectorcall(type, args, 7, NULL);
     }
     Py_XDECREF(extra);
+    Py_XDECREF(peername);
     return transport;
 }
 
 PyObject *
-hl_stream_accept(HLState *st, PyObject *type, PyObject **values, PyObject *peername,
-                 HLCommon *common)
+hl_stream_accept(HLState *st, PyObject *type, PyObject **values, HLPeer *peer, HLCommon *common)
 {
     PyTypeObject *known = (PyTypeObject *)type;
     if (!PyType_Check(type) || known->tp_new != stream_tp_new || known->tp_init != stream_tp_init
         || Py_TYPE(type)->tp_call != PyType_Type.tp_call) {
-        return call_type(st, type, values, peername);
+        return call_type(st, type, values, peer);
     }
     HLStream *self = (HLStream *)stream_tp_new(known, NULL, NULL);
-    if (self != NULL && hl_stream_init(self, values, peername, common) < 0) {
+    if (self != NULL && hl_stream_init(self, values, peer, common) < 0) {
         undo_init(self);
         Py_CLEAR(self);
     }
@@ -539,7 +540,7 @@ stream_tp_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->server);
     Py_VISIT(self->extra);
     Py_VISIT(self->sockname);
-    Py_VISIT(self->peername);
+    Py_VISIT(self->peer.object);
     Py_VISIT(self->closed_sock);
     Py_VISIT(self->context);
     Py_VISIT(self->write_context);
@@ -561,7 +562,7 @@ stream_tp_clear(PyObject *op)
     Py_CLEAR(self->registration);
     Py_CLEAR(self->extra);
     Py_CLEAR(self->sockname);
-    Py_CLEAR(self->peername);
+    Py_CLEAR(self->peer.object);
     Py_CLEAR(self->closed_sock);
     Py_CLEAR(self->context);
     Py_CLEAR(self->write_context);

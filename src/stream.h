@@ -3,6 +3,7 @@
 #define HL_STREAM_H
 
 #include "hotloop.h"
+#include "address.h"
 #include "borrow.h"
 #include "spare.h"
 #include "writequeue.h"
@@ -12,6 +13,12 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+/* Who connected: getpeername() does not tell any more once the connection was reset. */
+typedef struct {
+    struct sockaddr_storage address;
+    socklen_t length;
+} HLPeer;
 
 /* What the connections of one listener have in common. */
 typedef struct {
@@ -31,9 +38,10 @@ struct HLStream {
     PyObject *server;       /* owned, or NULL: told when the connection is lost */
     PyObject *registration; /* owned, or NULL: our weak reference in the server's set */
     PyObject *extra;        /* owned, or NULL: the dict behind get_extra_info(), or these: */
-    PyObject *sockname, *peername; /* owned, or NULL: see streaminfo.c */
-    PyObject *closed_sock;         /* owned, or NULL: what sock was */
-    PyObject *context;             /* owned, or NULL for an empty one: what reads run in */
+    PyObject *sockname;     /* owned, or NULL */
+    HLKnownAddress peer;    /* its object is made when asked for: see streaminfo.c */
+    PyObject *closed_sock;  /* owned, or NULL: what sock was */
+    PyObject *context;      /* owned, or NULL for an empty one: what reads run in */
     PyObject
         *write_context; /* owned, or NULL for an empty one: that of the first write in the queue */
     PyObject *empty_waiter; /* owned, or NULL: the future of a sendfile() in progress */
@@ -94,17 +102,19 @@ int hl_stream_log(HLStream *self, const char *format);
 int hl_stream_report(HLStream *self, const char *message);
 
 /* values: loop, sock, protocol, waiter, extra, server, context, as _make_socket_transport() takes
-   them.  peername (or NULL) is known already; common (or NULL) as in hl_stream_ask_names(). */
-int hl_stream_init(HLStream *self, PyObject **values, PyObject *peername, HLCommon *common);
+   them.  peer (or NULL) is known already; common (or NULL) as in hl_stream_ask_names(). */
+int hl_stream_init(HLStream *self, PyObject **values, HLPeer *peer, HLCommon *common);
 /* A transport of that type for an accepted connection, with the same values. */
-PyObject *hl_stream_accept(HLState *st, PyObject *type, PyObject **values, PyObject *peername,
+PyObject *hl_stream_accept(HLState *st, PyObject *type, PyObject **values, HLPeer *peer,
                            HLCommon *common);
 
 /* ---- From streaminfo.c ---- */
 
-/* Ask for both addresses, unless peername is given, and for the descriptor's place.  *family is
+/* Ask for both addresses, unless peer is given, and for the descriptor's place.  *family is
    the address family, or AF_UNSPEC if fd is not known to be a socket. */
-int hl_stream_ask_names(HLStream *self, PyObject *peername, HLCommon *common, int *family);
+int hl_stream_ask_names(HLStream *self, HLPeer *peer, HLCommon *common, int *family);
+/* A new reference; NULL, without an exception, if only the socket module can tell. */
+PyObject *hl_stream_peer_object(HLPeer *peer);
 void hl_stream_set_nodelay(HLStream *self, int family);
 /* Does anybody else have the socket, and so might use it without asking? */
 bool hl_stream_is_shared(const HLStream *self);

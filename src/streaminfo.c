@@ -2,8 +2,9 @@
 
    Both addresses are asked for when the transport is made, as asyncio does; after a reset nobody
    could tell them any more.  Connections of one listener mostly have the same address on our
-   side, and then share one object.  asyncio's dict, with its TransportSocket, is made when
-   somebody asks for what lies in it, and from then on has everything. */
+   side, and then share one object; the peer's becomes an object when somebody asks for it.
+   asyncio's dict, with its TransportSocket, is made when somebody asks for what lies in it, and from
+   then on has everything. */
 
 #include "stream.h"
 #include "address.h"
@@ -31,8 +32,6 @@ ask_socket(PyObject *sock, PyObject *method)
     return address;
 }
 
-typedef int (*AskKernel)(int fd, struct sockaddr *address, socklen_t *length);
-
 static bool
 is_known_family(int family)
 {
@@ -48,26 +47,71 @@ share_name(HLCommon *common, struct sockaddr_storage *address, socklen_t length)
     }
     memcpy(&common->address, address, length); /* before unix_object() puts an end to it */
     common->length = length;
-    Py_XSETREF(common->name, hl_address_object(address, length));
+    Py_XSETREF(common->name, hl_address_object((struct sockaddr *)address, length));
     return Py_XNewRef(common->name);
 }
 
-/* The same by a system call; *family is the address's.  common may be NULL. */
+/* getsockname(); *family is the address's.  common may be NULL. */
 static PyObject *
-ask_kernel(HLStream *self, AskKernel ask, PyObject *method, HLCommon *common, int *family)
+ask_sockname(HLStream *self, HLCommon *common, int *family)
 {
     struct sockaddr_storage address;
     socklen_t length = sizeof(address) - 1;
     address.ss_family = AF_UNSPEC;
-    if (ask(self->fd, (struct sockaddr *)&address, &length) < 0) {
+    if (getsockname(self->fd, (struct sockaddr *)&address, &length) < 0) {
         return Py_NewRef(Py_None);
     }
     *family = address.ss_family;
     if (!is_known_family(*family) || length >= sizeof(address)) {
-        return ask_socket(self->sock, method);
+        return ask_socket(self->sock, self->st->name.getsockname);
     }
     return common != NULL ? share_name(common, &address, length)
-                          : hl_address_object(&address, length);
+                          : hl_address_object((struct sockaddr *)&address, length);
+}
+
+PyObject *
+hl_stream_peer_object(HLPeer *peer)
+{
+    bool known = is_known_family(peer->address.ss_family) && peer->length < sizeof(peer->address);
+    return known ? hl_address_object((struct sockaddr *)&peer->address, peer->length) : NULL;
+}
+
+static int
+keep_peer(HLStream *self, HLPeer *peer)
+{
+    int family = peer->address.ss_family;
+    if ((family == AF_INET || family == AF_INET6)
+        && peer->length <= sizeof(self->peer.address.in6)) {
+        memcpy(&self->peer.address.in6, &peer->address, peer->length);
+        self->peer.address.length = peer->length;
+        return 0;
+    }
+    self->peer.object = hl_stream_peer_object(peer);
+    if (self->peer.object == NULL && !PyErr_Occurred()) {
+        self->peer.object = ask_socket(self->sock, self->st->name.getpeername);
+    }
+    return self->peer.object != NULL ? 0 : -1;
+}
+
+static int
+ask_peer(HLStream *self)
+{
+    HLPeer peer = {.length = sizeof(peer.address) - 1};
+    if (getpeername(self->fd, (struct sockaddr *)&peer.address, &peer.length) < 0) {
+        self->peer.object = Py_NewRef(Py_None);
+        return 0;
+    }
+    return keep_peer(self, &peer);
+}
+
+/* Borrowed, or NULL, with an exception if that is for want of memory. */
+static PyObject *
+get_peername(HLStream *self)
+{
+    if (self->peer.object == NULL && self->peer.address.length > 0) {
+        self->peer.object = hl_address_object(&self->peer.address.any, self->peer.address.length);
+    }
+    return self->peer.object;
 }
 
 /* ---- When the transport is made ---- */
@@ -83,7 +127,7 @@ family_of(int fd)
 }
 
 int
-hl_stream_ask_names(HLStream *self, PyObject *peername, HLCommon *common, int *family)
+hl_stream_ask_names(HLStream *self, HLPeer *peer, HLCommon *common, int *family)
 {
     HLNames *names = &self->st->name;
     bool layout = knows_socket_layout(self->st, self->sock, self->fd);
@@ -91,18 +135,17 @@ hl_stream_ask_names(HLStream *self, PyObject *peername, HLCommon *common, int *f
     bool plain = layout && (PyObject *)Py_TYPE(self->sock) == self->st->StockSocket
                  && hl_socket_is_original(self->st) > 0;
     PyErr_Clear();
-    *family = AF_UNSPEC;
-    int ignored;
-    self->sockname = plain ? ask_kernel(self, getsockname, names->getsockname, common, family)
+    *family = plain ? AF_UNSPEC : family_of(self->fd);
+    self->sockname = plain ? ask_sockname(self, common, family)
                            : ask_socket(self->sock, names->getsockname);
-    self->peername = self->sockname == NULL ? NULL
-                     : peername != NULL     ? Py_NewRef(peername)
-                     : plain ? ask_kernel(self, getpeername, names->getpeername, NULL, &ignored)
-                             : ask_socket(self->sock, names->getpeername);
-    if (!plain) {
-        *family = family_of(self->fd);
+    if (self->sockname == NULL) {
+        return -1;
     }
-    return self->peername != NULL ? 0 : -1;
+    if (peer != NULL || plain) {
+        return peer != NULL ? keep_peer(self, peer) : ask_peer(self);
+    }
+    self->peer.object = ask_socket(self->sock, names->getpeername);
+    return self->peer.object != NULL ? 0 : -1;
 }
 
 /* TCP_NODELAY; what is not TCP refuses. */
@@ -141,15 +184,19 @@ fill_extra(HLStream *self, PyObject *extra)
         return -1;
     }
     int known = PyDict_Contains(extra, names->peername);
-    return known != 0 ? (known < 0 ? -1 : 0)
-                      : PyDict_SetItem(extra, names->peername, self->peername);
+    if (known != 0) {
+        return known < 0 ? -1 : 0;
+    }
+    PyObject *peername = get_peername(self);
+    return peername != NULL ? PyDict_SetItem(extra, names->peername, peername) : -1;
 }
 
 static void
 drop_names(HLStream *self)
 {
     Py_CLEAR(self->sockname);
-    Py_CLEAR(self->peername);
+    Py_CLEAR(self->peer.object);
+    self->peer.address.length = 0;
     Py_CLEAR(self->closed_sock);
 }
 
@@ -180,14 +227,14 @@ get_dict(HLStream *self)
 
 /* ---- Methods ---- */
 
-/* The addresses need no dict.  Borrowed, or NULL. */
+/* The addresses need no dict.  Borrowed, or NULL, maybe with an exception. */
 static PyObject *
 find_address(HLStream *self, PyObject *name)
 {
     if (self->extra != NULL) {
         return NULL;
     }
-    return hl_is_name(name, self->st->name.peername)   ? self->peername
+    return hl_is_name(name, self->st->name.peername)   ? get_peername(self)
            : hl_is_name(name, self->st->name.sockname) ? self->sockname
                                                        : NULL;
 }
@@ -211,8 +258,8 @@ stream_get_extra_info(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyO
         return NULL;
     }
     PyObject *value = find_address(self, values[0]);
-    if (value != NULL) {
-        return Py_NewRef(value);
+    if (value != NULL || PyErr_Occurred()) {
+        return Py_XNewRef(value);
     }
     if (hl_is_name(values[0], self->st->name.socket) && hl_stream_flush(self) < 0) {
         return NULL; /* who asks for the socket may shut it down */

@@ -294,6 +294,8 @@ def run_program(impl, steps, end, settle):
                 await asyncio.sleep(0)
                 if end != "peer closes":
                     program.read(1 << 20)
+            for _ in range(2):  # fast turns may all come before hotloop's next poll
+                await asyncio.sleep(0.001)
             if end == "write_eof":
                 transport.close()
         await program.drain()
