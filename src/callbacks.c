@@ -179,7 +179,7 @@ hl_future_add_done_callback(PyObject *self, PyObject *const *args, Py_ssize_t na
     else if (hl_capture_context(&context) < 0) {
         return NULL;
     }
-    int rc = hl_future_add_callback(self, args[0], context != NULL ? context : Py_None);
+    int rc = hl_future_add_callback(self, args[0], hl_or_none(context));
     Py_XDECREF(context);
     if (rc < 0) {
         return NULL;

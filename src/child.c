@@ -150,7 +150,7 @@ loop_watch_child(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
     PyObject_GC_Track(self);
     int rc = start_waiting(self, loop, (int)pid);
     Py_DECREF(self);
-    return rc < 0 ? NULL : Py_NewRef(Py_None);
+    return hl_none_or_error(rc);
 }
 
 PyMethodDef hl_child_methods[] = {

@@ -90,7 +90,7 @@ hl_datagram_clear_queue(HLDatagramQueue *queue)
 int
 hl_datagram_call(HLDatagramTransport *t, PyObject *name, PyObject *first, PyObject *second)
 {
-    PyObject *protocol = Py_NewRef(t->protocol != NULL ? t->protocol : Py_None);
+    PyObject *protocol = Py_NewRef(hl_or_none(t->protocol));
     PyObject *args[4] = {NULL, protocol, first, second};
     size_t nargs = 1 + (first != NULL) + (second != NULL);
     PyObject *result = PyObject_VectorcallMethod(name, args + 1,
@@ -117,7 +117,7 @@ hl_datagram_complain(PyObject *self, const char *message, PyObject *exc)
     HLNames *names = &t->st->name;
     PyObject *context = Py_BuildValue("{OsOOOOOO}", names->message, message, names->exception, exc,
                                       names->transport, self, names->protocol,
-                                      t->protocol != NULL ? t->protocol : Py_None);
+                                      hl_or_none(t->protocol));
     PyObject *loop = Py_NewRef(t->loop != NULL ? (PyObject *)t->loop : Py_None);
     PyObject *outer = hl_enter_except(exc);
     PyObject *done = context == NULL
@@ -322,7 +322,7 @@ init_address(HLDatagramTransport *t, PyObject *sock, PyObject *address)
         t->family = name.ss_family;
         t->native = t->family == AF_INET || t->family == AF_INET6 || t->family == AF_UNIX;
     }
-    return hl_datagram_set_address(t, address != NULL ? address : Py_None);
+    return hl_datagram_set_address(t, hl_or_none(address));
 }
 
 static int

@@ -12,12 +12,6 @@ Py_ssize_t hl_datagram_offset;
 
 /* ---- Methods ---- */
 
-static PyObject *
-none_or_error(int rc)
-{
-    return rc < 0 ? NULL : Py_NewRef(Py_None);
-}
-
 static const char *const sendto_names[] = {"data", "addr", NULL};
 static const HLParameters sendto_parameters = {"sendto", sendto_names, 2, 1};
 
@@ -41,34 +35,34 @@ datagram_sendto(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObjec
 #if PY_VERSION_HEX < 0x030D0000
     int truth = PyObject_IsTrue(data); /* only later asyncio sends empty datagrams */
     if (truth <= 0) {
-        return none_or_error(truth);
+        return hl_none_or_error(truth);
     }
 #endif
-    return none_or_error(hl_datagram_send(self, data, values[1] != NULL ? values[1] : Py_None));
+    return hl_none_or_error(hl_datagram_send(self, data, hl_or_none(values[1])));
 }
 
 static PyObject *
 datagram_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return none_or_error(hl_datagram_close(self));
+    return hl_none_or_error(hl_datagram_close(self));
 }
 
 static PyObject *
 datagram_abort(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return none_or_error(hl_datagram_abort(self, Py_None));
+    return hl_none_or_error(hl_datagram_abort(self, Py_None));
 }
 
 static PyObject *
 datagram_call_connection_lost(PyObject *self, PyObject *exc)
 {
-    return none_or_error(hl_datagram_connection_lost(self, exc));
+    return hl_none_or_error(hl_datagram_connection_lost(self, exc));
 }
 
 static PyObject *
 datagram_add_reader(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return none_or_error(hl_datagram(self)->loop != NULL ? hl_datagram_start_reading(self) : 0);
+    return hl_none_or_error(hl_datagram(self)->loop != NULL ? hl_datagram_start_reading(self) : 0);
 }
 
 static PyObject *
@@ -78,7 +72,7 @@ datagram_read_ready(PyObject *self, PyObject *Py_UNUSED(ignored))
         (PyObject *)hl_datagram(self)->loop); /* the protocol may drop everything */
     int rc = hl_datagram_read(self);
     Py_XDECREF(loop);
-    return none_or_error(rc);
+    return hl_none_or_error(rc);
 }
 
 static PyObject *
@@ -87,7 +81,7 @@ datagram_sendto_ready(PyObject *self, PyObject *Py_UNUSED(ignored))
     PyObject *loop = Py_XNewRef((PyObject *)hl_datagram(self)->loop);
     int rc = hl_datagram_write(self);
     Py_XDECREF(loop);
-    return none_or_error(rc);
+    return hl_none_or_error(rc);
 }
 
 static PyObject *
@@ -125,7 +119,7 @@ datagram_pause_reading(PyObject *self, PyObject *Py_UNUSED(ignored))
     }
     t->paused = true;
     hl_datagram_stop_reading(self);
-    return none_or_error(log_debug(self, "%r pauses reading"));
+    return hl_none_or_error(log_debug(self, "%r pauses reading"));
 }
 
 static PyObject *
@@ -136,7 +130,7 @@ datagram_resume_reading(PyObject *self, PyObject *Py_UNUSED(ignored))
         Py_RETURN_NONE;
     }
     t->paused = false;
-    return none_or_error(
+    return hl_none_or_error(
         hl_datagram_start_reading(self) < 0 ? -1 : log_debug(self, "%r resumes reading"));
 }
 
@@ -246,7 +240,7 @@ datagram_set_write_buffer_limits(PyObject *self, PyObject *const *args, Py_ssize
                < 0) {
         return NULL;
     }
-    return none_or_error(hl_datagram_check_pause(self));
+    return hl_none_or_error(hl_datagram_check_pause(self));
 }
 
 /* ---- Attributes ---- */
@@ -257,7 +251,7 @@ static PyObject *
 datagram_get_object(PyObject *self, void *field)
 {
     PyObject *value = *(PyObject **)((char *)hl_datagram(self) + (size_t)field);
-    return Py_NewRef(value != NULL ? value : Py_None);
+    return Py_NewRef(hl_or_none(value));
 }
 
 static int
@@ -324,7 +318,11 @@ datagram_get_buffer(PyObject *self, void *Py_UNUSED(closure))
     PyObject *list = PyList_New(0);
     for (size_t i = 0; list != NULL && i < queue->length; i++) {
         HLDatagram *item = hl_datagram_at(queue, i);
-        PyObject *pair = PyTuple_Pack(2, item->data, item->addr);
+        PyObject *data = Py_NewRef(item->data), *addr = Py_NewRef(item->addr);
+        PyObject *pair = PyTuple_Pack(2, data,
+                                      addr); /* may run finalizers, which clear the queue */
+        Py_DECREF(data);
+        Py_DECREF(addr);
         if (pair == NULL || PyList_Append(list, pair) < 0) {
             Py_CLEAR(list);
         }

@@ -11,7 +11,7 @@ PyObject *
 hl_loop_get_default_executor(PyObject *self, void *Py_UNUSED(closure))
 {
     PyObject *executor = ((HLLoop *)self)->default_executor;
-    return Py_NewRef(executor != NULL ? executor : Py_None);
+    return Py_NewRef(hl_or_none(executor));
 }
 
 int

@@ -232,7 +232,7 @@ hl_future_outcome(PyObject *self, PyObject **exc)
     PyObject *tb = f->exception_tb;
     f->exception_tb = NULL;
     *exc = Py_NewRef(f->exception); /* before the traceback that it had goes, and runs anything */
-    int rc = PyException_SetTraceback(*exc, tb != NULL ? tb : Py_None);
+    int rc = PyException_SetTraceback(*exc, hl_or_none(tb));
     Py_XDECREF(tb);
     return rc;
 }
@@ -291,7 +291,7 @@ future_exception(PyObject *self, PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     f->log_traceback = false;
-    return Py_NewRef(f->exception != NULL ? f->exception : Py_None);
+    return Py_NewRef(hl_or_none(f->exception));
 }
 
 static const char *const cancel_names[] = {"msg", NULL};
@@ -416,7 +416,7 @@ future_get_field(PyObject *self, void *closure)
 {
     HLFuture *f = hl_future(self);
     PyObject *value = *(PyObject **)((char *)f + (size_t)closure);
-    return Py_NewRef(value != NULL ? value : Py_None);
+    return Py_NewRef(hl_or_none(value));
 }
 
 static int
@@ -435,6 +435,9 @@ int
 hl_future_traverse_payload(PyObject *self, visitproc visit, void *arg)
 {
     HLFuture *f = hl_future(self);
+#if PY_VERSION_HEX < 0x030C0000
+    Py_VISIT(Py_TYPE(self)); /* the static base type of 3.11 leaves that to its subtypes */
+#endif
     Py_VISIT(f->loop);
     Py_VISIT(f->callback0);
     Py_VISIT(f->context0);

@@ -207,9 +207,9 @@ handle_failure_message(HLHandle *h)
 {
     HLState *st = h->st;
     PyObject *message = NULL, *kwargs = NULL, *source = NULL;
-    PyObject *callback = Py_NewRef(h->callback != NULL ? h->callback : Py_None);
+    PyObject *callback = Py_NewRef(hl_or_none(h->callback));
     PyObject *shown_args = hl_handle_args(h);
-    PyObject *args = PyTuple_Pack(2, callback, shown_args != NULL ? shown_args : Py_None);
+    PyObject *args = shown_args != NULL ? PyTuple_Pack(2, callback, shown_args) : NULL;
     if (args == NULL) {
         goto done;
     }
@@ -272,7 +272,7 @@ report_with(PyObject *handle, PyObject *raised)
 }
 
 int
-hl_handle_report_method(HLLoop *loop, PyObject *object, const char *method)
+hl_handle_report_method(HLLoop *loop, PyObject *object, const char *method, PyObject *context)
 {
     PyObject *raised = hl_take_exception();
     PyObject *callback = PyObject_GetAttrString(object, method);
@@ -280,7 +280,7 @@ hl_handle_report_method(HLLoop *loop, PyObject *object, const char *method)
         PyErr_Clear();
         callback = Py_NewRef(object);
     }
-    PyObject *handle = hl_handle_new(loop, callback, NULL, 0, NULL);
+    PyObject *handle = hl_handle_new(loop, callback, NULL, 0, context);
     Py_DECREF(callback);
     return report_with(handle, raised);
 }

@@ -36,12 +36,6 @@ handle_run(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
-or_none(PyObject *value)
-{
-    return Py_NewRef(value != NULL ? value : Py_None);
-}
-
-static PyObject *
 handle_get_context_attr(PyObject *self, void *Py_UNUSED(closure))
 {
     HLHandle *h = hl_handle(self);
@@ -59,7 +53,7 @@ handle_get_context(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 timer_handle_when(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return or_none(hl_handle(self)->when);
+    return Py_NewRef(hl_or_none(hl_handle(self)->when));
 }
 
 /* ---- Attributes ---- */
@@ -67,7 +61,7 @@ timer_handle_when(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 handle_get_callback(PyObject *self, void *Py_UNUSED(closure))
 {
-    return or_none(hl_handle(self)->callback);
+    return Py_NewRef(hl_or_none(hl_handle(self)->callback));
 }
 
 static PyObject *
@@ -80,7 +74,7 @@ handle_get_args(PyObject *self, void *Py_UNUSED(closure))
 static PyObject *
 handle_get_loop(PyObject *self, void *Py_UNUSED(closure))
 {
-    return or_none(hl_handle(self)->loop);
+    return Py_NewRef(hl_or_none(hl_handle(self)->loop));
 }
 
 static PyObject *
@@ -92,13 +86,13 @@ handle_get_cancelled(PyObject *self, void *Py_UNUSED(closure))
 static PyObject *
 handle_get_repr(PyObject *self, void *Py_UNUSED(closure))
 {
-    return or_none(hl_handle(self)->repr);
+    return Py_NewRef(hl_or_none(hl_handle(self)->repr));
 }
 
 static PyObject *
 handle_get_source_traceback(PyObject *self, void *Py_UNUSED(closure))
 {
-    return or_none(hl_handle(self)->source_traceback);
+    return Py_NewRef(hl_or_none(hl_handle(self)->source_traceback));
 }
 
 static int
@@ -112,7 +106,7 @@ handle_set_source_traceback(PyObject *self, PyObject *value, void *Py_UNUSED(clo
 static PyObject *
 timer_handle_get_when(PyObject *self, void *Py_UNUSED(closure))
 {
-    return or_none(hl_handle(self)->when);
+    return Py_NewRef(hl_or_none(hl_handle(self)->when));
 }
 
 static PyObject *

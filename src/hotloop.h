@@ -8,7 +8,6 @@
 
 #define PY_SSIZE_T_CLEAN
 #include "compat.h"
-#include <stdbool.h>
 #include "inbox.h"
 #include "ready.h"
 #include "state.h"
@@ -19,6 +18,22 @@ typedef struct HLWatch HLWatch;
 typedef struct HLStream HLStream;
 typedef struct HLPipe HLPipe;
 typedef struct HLPool HLPool;
+
+/* ---- None ---- */
+
+/* Borrowed. */
+static inline PyObject *
+hl_or_none(PyObject *value)
+{
+    return value != NULL ? value : Py_None;
+}
+
+/* What a method returns that has nothing to tell, of a function that returns 0 or -1. */
+static inline PyObject *
+hl_none_or_error(int rc)
+{
+    return rc < 0 ? NULL : Py_NewRef(Py_None);
+}
 
 /* ---- Handle and TimerHandle: payload behind asyncio's own fields, which stay empty ---- */
 
@@ -304,9 +319,10 @@ int hl_handle_run(PyObject *self, HLLoop *loop);
 int hl_handle_run_done(HLLoop *loop, PyObject *callback, PyObject *future);
 /* The callback raised what is set: tell the exception handler.  -1 if it was a fatal exception. */
 int hl_handle_report_failure(PyObject *self);
-/* The same, with the handle that asyncio would have made: for object.method, or object if it has none;
-   for a step of a task, which woken_by led to, if that is a future (else NULL or an exception). */
-int hl_handle_report_method(HLLoop *loop, PyObject *object, const char *method);
+/* The same, with the handle that asyncio would have made: for object.method, or object if it has none,
+   in that context (NULL: the current one); for a step of a task, which woken_by led to, if that is a
+   future (else NULL or an exception). */
+int hl_handle_report_method(HLLoop *loop, PyObject *object, const char *method, PyObject *context);
 int hl_task_report_failure(HLLoop *loop, PyObject *task, PyObject *woken_by);
 /* The handle that asyncio would have made for that; context NULL means an empty one. */
 PyObject *hl_handle_new_done(HLLoop *loop, PyObject *callback, PyObject *future,

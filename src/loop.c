@@ -266,7 +266,7 @@ static PyObject *
 loop_get_task_factory(PyObject *self, void *Py_UNUSED(closure))
 {
     PyObject *factory = ((HLLoop *)self)->task_factory;
-    return Py_NewRef(factory != NULL ? factory : Py_None);
+    return Py_NewRef(hl_or_none(factory));
 }
 
 static int

@@ -74,15 +74,18 @@ hl_pipe_on_ready(HLPipe *self, HLLoop *loop, HLSide side, int (*on_ready)(HLPipe
     if (hl_context_enter(loop, *context) < 0) {
         return -1;
     }
+    PyObject *own = Py_XNewRef(*context); /* the callback may begin to wait in another one */
     int rc = on_ready(self, loop);
     if (blank) {
+        own = rc < 0 ? Py_NewRef(loop->contexts.blank) : NULL;
         hl_blank_return(loop, context);
     }
     if (rc < 0) {
         const char *method = side == HL_READ ? "_read_ready" : "_write_ready";
         hl_context_leave(loop);
-        rc = hl_handle_report_method(loop, (PyObject *)self, method);
+        rc = hl_handle_report_method(loop, (PyObject *)self, method, own);
     }
+    Py_XDECREF(own);
     return rc;
 }
 
@@ -221,8 +224,7 @@ hl_pipe_end(HLPipe *self, PyObject *exc)
     if (self->losing || self->loop == NULL) {
         return 0;
     }
-    int rc = hl_pipe_schedule(self, (PyObject *)self, "_call_connection_lost",
-                              exc != NULL ? exc : Py_None);
+    int rc = hl_pipe_schedule(self, (PyObject *)self, "_call_connection_lost", hl_or_none(exc));
     self->losing = rc == 0;
     return rc;
 }
@@ -236,12 +238,16 @@ close_pipe(HLPipe *self)
     if (pipe == NULL) {
         return rc;
     }
+    PyObject *raised = hl_take_exception();
     put_blocking_mode_back(self, pipe);
     unlink_open(self);
-    PyObject *done = rc == 0 ? PyObject_CallMethodNoArgs(pipe, self->st->name.close) : NULL;
+    PyObject *done = PyObject_CallMethodNoArgs(pipe, self->st->name.close);
     Py_DECREF(pipe);
     Py_XDECREF(done);
-    return done != NULL ? 0 : -1;
+    if (raised != NULL) {
+        hl_give_exception(raised);
+    }
+    return done != NULL ? rc : -1;
 }
 
 int
@@ -253,7 +259,7 @@ hl_pipe_lose(HLPipe *self, PyObject *exc)
     self->closing = self->losing = true;
     PyObject *protocol = Py_NewRef(self->protocol);
     PyObject *done = PyObject_CallMethodOneArg(protocol, self->st->name.connection_lost,
-                                               exc != NULL ? exc : Py_None);
+                                               hl_or_none(exc));
     Py_DECREF(protocol);
     Py_XDECREF(done);
     PyObject *raised = hl_take_exception();
@@ -411,13 +417,13 @@ pipe_start_watching(PyObject *op, PyObject *Py_UNUSED(ignored))
     /* What is there already comes in the next turn, as in asyncio: the transport that this one takes
        over from may be closed in the turn after it (asyncssh's redirect_stdin()). */
     hl_poll_soon(self->loop);
-    return hl_pipe_result(hl_pipe_watch(self, HL_READ, self->kind->on_readable));
+    return hl_none_or_error(hl_pipe_watch(self, HL_READ, self->kind->on_readable));
 }
 
 static PyObject *
 pipe_call_connection_lost(PyObject *op, PyObject *exc)
 {
-    return hl_pipe_result(hl_pipe_lose((HLPipe *)op, exc));
+    return hl_none_or_error(hl_pipe_lose((HLPipe *)op, exc));
 }
 
 static PyObject *
@@ -441,7 +447,7 @@ static PyObject *
 pipe_get_protocol(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     PyObject *protocol = ((HLPipe *)op)->protocol;
-    return Py_NewRef(protocol != NULL ? protocol : Py_None);
+    return Py_NewRef(hl_or_none(protocol));
 }
 
 static PyMethodDef pipe_methods[] = {

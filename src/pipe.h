@@ -64,12 +64,6 @@ int hl_pipe_fatal(HLPipe *self, const char *message);
 /* logger.<method>(format, self) in debug mode. */
 int hl_pipe_log(HLPipe *self, const char *method, const char *format);
 
-static inline PyObject *
-hl_pipe_result(int rc)
-{
-    return rc < 0 ? NULL : Py_NewRef(Py_None);
-}
-
 static inline bool
 hl_pipe_would_block(void)
 {

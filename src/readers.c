@@ -143,9 +143,13 @@ loop_watched(PyObject *self, PyObject *fileobj)
     if (fd < 0) {
         return NULL;
     }
-    PyObject *reader = hl_watch_waiting((HLLoop *)self, fd, HL_READ);
-    PyObject *writer = hl_watch_waiting((HLLoop *)self, fd, HL_WRITE);
-    return PyTuple_Pack(2, reader != NULL ? reader : Py_None, writer != NULL ? writer : Py_None);
+    /* Owned: the tuple may start the collector, and that finalizers, which remove them. */
+    PyObject *reader = Py_NewRef(hl_or_none(hl_watch_waiting((HLLoop *)self, fd, HL_READ)));
+    PyObject *writer = Py_NewRef(hl_or_none(hl_watch_waiting((HLLoop *)self, fd, HL_WRITE)));
+    PyObject *both = PyTuple_Pack(2, reader, writer);
+    Py_DECREF(reader);
+    Py_DECREF(writer);
+    return both;
 }
 
 static PyObject *
@@ -159,7 +163,7 @@ loop_transport_of(PyObject *self, PyObject *fileno)
     PyObject *transport = overflow || fd > INT_MAX || fd < 0
                               ? NULL
                               : hl_watch_transport((HLLoop *)self, (int)fd);
-    return Py_NewRef(transport != NULL ? transport : Py_None);
+    return Py_NewRef(hl_or_none(transport));
 }
 
 static PyObject *
@@ -176,7 +180,7 @@ loop_wakeup_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 loop_take_wakeup_fd_back(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return hl_wakeup_take_back((HLLoop *)self) < 0 ? NULL : Py_NewRef(Py_None);
+    return hl_none_or_error(hl_wakeup_take_back((HLLoop *)self));
 }
 
 static PyObject *

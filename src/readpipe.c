@@ -76,7 +76,7 @@ read_ready(HLPipe *self, HLLoop *loop)
         Py_DECREF(data);
         return received_eof(self);
     }
-    PyObject *protocol = Py_NewRef(self->protocol != NULL ? self->protocol : Py_None);
+    PyObject *protocol = Py_NewRef(hl_or_none(self->protocol));
     PyObject *done = PyObject_CallMethodOneArg(protocol, self->st->name.data_received, data);
     Py_DECREF(protocol);
     hl_spare_release(&loop->spare, data);
@@ -99,7 +99,7 @@ pipe_read_ready(PyObject *op, PyObject *Py_UNUSED(ignored))
     HLLoop *loop = (HLLoop *)Py_XNewRef(self->loop);
     int rc = loop != NULL ? read_ready(self, loop) : 0;
     Py_XDECREF(loop);
-    return hl_pipe_result(rc);
+    return hl_none_or_error(rc);
 }
 
 static PyObject *
@@ -120,7 +120,7 @@ pipe_pause_reading(PyObject *op, PyObject *Py_UNUSED(ignored))
     if (hl_pipe_unwatch(self, HL_READ) < 0) {
         return NULL;
     }
-    return hl_pipe_result(hl_pipe_log(self, "debug", "%r pauses reading"));
+    return hl_none_or_error(hl_pipe_log(self, "debug", "%r pauses reading"));
 }
 
 static PyObject *
@@ -134,20 +134,20 @@ pipe_resume_reading(PyObject *op, PyObject *Py_UNUSED(ignored))
     if (hl_pipe_watch(self, HL_READ, on_readable) < 0) {
         return NULL;
     }
-    return hl_pipe_result(hl_pipe_log(self, "debug", "%r resumes reading"));
+    return hl_none_or_error(hl_pipe_log(self, "debug", "%r resumes reading"));
 }
 
 static PyObject *
 pipe_close(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     HLPipe *self = (HLPipe *)op;
-    return hl_pipe_result(self->closing ? 0 : hl_pipe_end(self, NULL));
+    return hl_none_or_error(self->closing ? 0 : hl_pipe_end(self, NULL));
 }
 
 static PyObject *
 pipe_close_for(PyObject *op, PyObject *exc)
 {
-    return hl_pipe_result(hl_pipe_end((HLPipe *)op, exc));
+    return hl_none_or_error(hl_pipe_end((HLPipe *)op, exc));
 }
 
 PyMethodDef hl_read_pipe_methods[] = {

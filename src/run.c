@@ -92,7 +92,7 @@ handle_entry_error(HLLoop *loop, const HLEntry *entry)
     case HL_WAKE_TASK:
         return hl_is_fatal() ? -1 : hl_task_report_failure(loop, object, entry->arg);
     case HL_RUN_IO:
-        return hl_handle_report_method(loop, object, "_read_ready");
+        return hl_handle_report_method(loop, object, "_read_ready", NULL);
     default:
         return -1;
     }
@@ -485,7 +485,7 @@ loop_run_forever(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 loop_check_running(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return check_runnable((HLLoop *)self) < 0 ? NULL : Py_NewRef(Py_None);
+    return hl_none_or_error(check_runnable((HLLoop *)self));
 }
 
 static PyObject *
@@ -498,7 +498,7 @@ loop_run_forever_setup(PyObject *self, PyObject *Py_UNUSED(ignored))
     claim(loop);
     int rc = begin_running(loop);
     disclaim(loop);
-    return rc < 0 ? NULL : Py_NewRef(Py_None);
+    return hl_none_or_error(rc);
 }
 
 static PyObject *
@@ -535,7 +535,7 @@ loop_run_once(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 loop_flush(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return hl_loop_flush_now((HLLoop *)self) < 0 ? NULL : Py_NewRef(Py_None);
+    return hl_none_or_error(hl_loop_flush_now((HLLoop *)self));
 }
 
 PyMethodDef hl_run_methods[] = {

@@ -238,8 +238,7 @@ call_at_by_name(HLLoop *loop, PyObject *when, const HLCallArguments *call)
     PyObject *handle = NULL;
     PyObject *method = PyObject_GetAttrString((PyObject *)loop, "call_at");
     PyObject *args = PyTuple_New(call->nargs + 2);
-    PyObject *kwargs = Py_BuildValue("{OO}", loop->st->name.context,
-                                     call->context != NULL ? call->context : Py_None);
+    PyObject *kwargs = Py_BuildValue("{OO}", loop->st->name.context, hl_or_none(call->context));
     if (method != NULL && args != NULL && kwargs != NULL) {
         PyTuple_SET_ITEM(args, 0, Py_NewRef(when));
         PyTuple_SET_ITEM(args, 1, Py_NewRef(call->callback));

@@ -17,7 +17,7 @@ PyObject *
 hl_loop_get_poller(PyObject *self, void *Py_UNUSED(closure))
 {
     PyObject *poller = ((HLLoop *)self)->poller;
-    return Py_NewRef(poller != NULL ? poller : Py_None);
+    return Py_NewRef(hl_or_none(poller));
 }
 
 int

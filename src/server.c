@@ -267,7 +267,8 @@ rest(HLLoop *loop, Listener *self, int fd)
 {
     PyObject *exc = hl_take_exception();
     PyObject *message = PyUnicode_FromString("socket.accept() out of system resource");
-    PyObject *shown = PyObject_CallOneArg(loop->st->TransportSocket, self->sock);
+    PyObject *shown = message != NULL ? PyObject_CallOneArg(loop->st->TransportSocket, self->sock)
+                                      : NULL;
     PyObject *outer = hl_enter_except(exc);
     int rc = message != NULL && shown != NULL
                  ? hl_report(loop->st, (PyObject *)loop, message, exc, "socket", shown, NULL)

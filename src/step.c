@@ -39,7 +39,7 @@ hl_loop_set_current_task(HLLoop *loop, PyObject *task)
     PyObject *before = loop->current_task;
     loop->current_task = Py_XNewRef(task);
 #if PY_VERSION_HEX >= 0x030E0000
-    PyObject *args[2] = {(PyObject *)loop, task != NULL ? task : Py_None};
+    PyObject *args[2] = {(PyObject *)loop, hl_or_none(task)};
     PyObject *previous = hl_call_builtin(st->swap_current_task, args, 2);
     int rc = previous != NULL ? 0 : -1;
     Py_XDECREF(previous);
@@ -400,7 +400,7 @@ check_not_done(PyObject *self, PyObject *exc)
         return 0;
     }
     PyErr_Format(t->future.st->InvalidStateError, "__step(): already done: %R %R", self,
-                 exc != NULL ? exc : Py_None);
+                 hl_or_none(exc));
     return -1;
 }
 

@@ -37,8 +37,7 @@ hl_stream_report(HLStream *self, const char *message)
     PyObject *exc = hl_take_exception();
     PyObject *done = NULL;
     PyObject *context = Py_BuildValue("{sssOsOsO}", "message", message, "exception", exc,
-                                      "transport", self, "protocol",
-                                      self->protocol != NULL ? self->protocol : Py_None);
+                                      "transport", self, "protocol", hl_or_none(self->protocol));
     if (context != NULL && self->loop != NULL) {
         PyObject *outer = hl_enter_except(exc);
         done = PyObject_CallMethodOneArg((PyObject *)self->loop,
@@ -84,7 +83,7 @@ schedule_connection_lost(HLStream *self, PyObject *exc)
     if (method == NULL) {
         return -1;
     }
-    PyObject *arg = exc != NULL ? exc : Py_None;
+    PyObject *arg = hl_or_none(exc);
     int rc = hl_loop_schedule(self->loop, method, &arg, 1, given_context(self));
     Py_DECREF(method);
     return rc;
@@ -163,6 +162,19 @@ close_socket(HLStream *self)
     return rc;
 }
 
+/* After a step that must not keep the next ones from being done: the first exception counts. */
+static void
+keep_first(PyObject **raised, int rc)
+{
+    PyObject *exc = rc < 0 ? hl_take_exception() : NULL;
+    if (*raised == NULL) {
+        *raised = exc;
+    }
+    else {
+        Py_XDECREF(exc);
+    }
+}
+
 int
 hl_stream_lose(HLStream *self, PyObject *exc)
 {
@@ -172,19 +184,17 @@ hl_stream_lose(HLStream *self, PyObject *exc)
     if (self->protocol_connected && self->protocol != NULL) {
         PyObject *protocol = Py_NewRef(self->protocol);
         PyObject *done = PyObject_CallMethodOneArg(protocol, self->st->name.connection_lost,
-                                                   exc != NULL ? exc : Py_None);
+                                                   hl_or_none(exc));
         rc = done != NULL ? 0 : -1;
         Py_DECREF(protocol);
         Py_XDECREF(done);
     }
     PyObject *raised = hl_take_exception();
-    bool closed = close_socket(self) == 0;
+    keep_first(&raised, close_socket(self));
     Py_CLEAR(self->protocol);
-    bool detached = detach_from_server(self) == 0;
+    keep_first(&raised, detach_from_server(self));
     if (raised != NULL) {
         hl_give_exception(raised);
-    }
-    else if (!closed || !detached) {
         rc = -1;
     }
     if (rc == 0 && self->empty_waiter != NULL) {
@@ -268,10 +278,10 @@ hl_stream_init(HLStream *self, PyObject **values, HLPeer *peer, HLCommon *common
     if (values[4] != NULL && PyDict_Check(values[4]) && hl_stream_use_extra(self, values[4]) < 0) {
         return -1;
     }
-    if (hl_adopt_reader(self->loop, values[2]) < 0) {
+    if (hl_adopt_reader(self->loop, values[2]) < 0
+        || hl_stream_set_protocol(self, values[2]) < 0) {
         return -1;
     }
-    hl_stream_set_protocol(self, values[2]);
     if (hl_watch_claim(self->loop, self->fd, family != AF_UNSPEC, (PyObject *)self, &self->watch)
         < 0) {
         return -1;
@@ -391,27 +401,21 @@ hl_stream_accept(HLState *st, PyObject *type, PyObject **values, HLPeer *peer, H
 /* ---- Methods ---- */
 
 static PyObject *
-none_or_error(int rc)
-{
-    return rc < 0 ? NULL : Py_NewRef(Py_None);
-}
-
-static PyObject *
 stream_close(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    return none_or_error(hl_stream_close((HLStream *)op));
+    return hl_none_or_error(hl_stream_close((HLStream *)op));
 }
 
 static PyObject *
 stream_abort(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    return none_or_error(hl_stream_force_close((HLStream *)op, NULL));
+    return hl_none_or_error(hl_stream_force_close((HLStream *)op, NULL));
 }
 
 static PyObject *
 stream_force_close(PyObject *op, PyObject *exc)
 {
-    return none_or_error(hl_stream_force_close((HLStream *)op, exc));
+    return hl_none_or_error(hl_stream_force_close((HLStream *)op, exc));
 }
 
 /* A connection that breaks is no news outside debug mode; anything else is reported. */
@@ -440,7 +444,7 @@ static PyObject *
 stream_call_connection_lost(PyObject *op, PyObject *exc)
 {
     HLStream *self = (HLStream *)op;
-    return none_or_error(self->made ? hl_stream_lose(self, exc) : 0);
+    return hl_none_or_error(self->made ? hl_stream_lose(self, exc) : 0);
 }
 
 static PyObject *
@@ -457,7 +461,7 @@ static PyObject *
 get_object(PyObject *op, void *closure)
 {
     PyObject *value = *(PyObject **)((char *)op + (size_t)closure);
-    return Py_NewRef(value != NULL ? value : Py_None);
+    return Py_NewRef(hl_or_none(value));
 }
 
 /* Who asks for the socket may use it: what was written before goes first. */

@@ -132,7 +132,7 @@ int hl_server_detach(HLState *st, PyObject *server, PyObject *stream, PyObject *
 
 /* ---- From streamread.c ---- */
 
-void hl_stream_set_protocol(HLStream *self, PyObject *protocol);
+int hl_stream_set_protocol(HLStream *self, PyObject *protocol);
 int hl_stream_start_reading(HLLoop *loop, PyObject *self);
 extern PyMethodDef hl_stream_read_methods[];
 

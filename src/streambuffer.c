@@ -156,7 +156,7 @@ wake_up(StreamBuffer *self)
 static int
 call_transport(StreamBuffer *self, PyObject *method)
 {
-    PyObject *transport = Py_NewRef(self->transport != NULL ? self->transport : Py_None);
+    PyObject *transport = Py_NewRef(hl_or_none(self->transport));
     PyObject *done = PyObject_CallMethodNoArgs(transport, method);
     Py_DECREF(transport);
     Py_XDECREF(done);
@@ -222,7 +222,7 @@ buffer_feed_eof(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     StreamBuffer *self = (StreamBuffer *)op;
     self->eof = true;
-    return wake_up(self) < 0 ? NULL : Py_NewRef(Py_None);
+    return hl_none_or_error(wake_up(self));
 }
 
 /* Call what the reader itself has under that name, if anything.  NULL without an exception: it has

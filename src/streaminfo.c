@@ -176,8 +176,7 @@ fill_extra(HLStream *self, PyObject *extra)
 {
     HLNames *names = &self->st->name;
     PyObject *sock = self->sock != NULL ? self->sock : self->closed_sock;
-    PyObject *shown = PyObject_CallOneArg(self->st->TransportSocket,
-                                          sock != NULL ? sock : Py_None);
+    PyObject *shown = PyObject_CallOneArg(self->st->TransportSocket, hl_or_none(sock));
     int rc = shown != NULL ? PyDict_SetItem(extra, names->socket, shown) : -1;
     Py_XDECREF(shown);
     if (rc < 0 || PyDict_SetItem(extra, names->sockname, self->sockname) < 0) {
@@ -270,7 +269,7 @@ stream_get_extra_info(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyO
         if (PyErr_Occurred()) {
             return NULL;
         }
-        value = values[1] != NULL ? values[1] : Py_None;
+        value = hl_or_none(values[1]);
     }
     return Py_NewRef(value);
 }
@@ -279,7 +278,7 @@ PyObject *
 hl_stream_get_extra(PyObject *op, void *Py_UNUSED(closure))
 {
     PyObject *extra = get_dict((HLStream *)op);
-    return extra == NULL && PyErr_Occurred() ? NULL : Py_NewRef(extra != NULL ? extra : Py_None);
+    return extra == NULL && PyErr_Occurred() ? NULL : Py_NewRef(hl_or_none(extra));
 }
 
 int

@@ -268,7 +268,7 @@ stream_read_ready(PyObject *op, PyObject *Py_UNUSED(ignored))
     HLLoop *loop = (HLLoop *)Py_XNewRef(self->loop);
     int rc = read_ready(loop, self);
     Py_XDECREF(loop);
-    return rc < 0 ? NULL : Py_NewRef(Py_None);
+    return hl_none_or_error(rc);
 }
 
 static PyObject *
@@ -287,7 +287,7 @@ stream_pause_reading(PyObject *op, PyObject *Py_UNUSED(ignored))
     }
     self->paused = true;
     hl_watch_unset(self->watch, HL_READ);
-    return hl_stream_log(self, "%r pauses reading") < 0 ? NULL : Py_NewRef(Py_None);
+    return hl_none_or_error(hl_stream_log(self, "%r pauses reading"));
 }
 
 static PyObject *
@@ -309,16 +309,20 @@ stream_resume_reading(PyObject *op, PyObject *Py_UNUSED(ignored))
         Py_XSETREF(self->context, context);
     }
     hl_watch_set(self->watch, HL_READ, op, on_readable);
-    return hl_stream_log(self, "%r resumes reading") < 0 ? NULL : Py_NewRef(Py_None);
+    return hl_none_or_error(hl_stream_log(self, "%r resumes reading"));
 }
 
-void
+int
 hl_stream_set_protocol(HLStream *self, PyObject *protocol)
 {
-    self->buffered = PyObject_IsInstance(protocol, self->st->BufferedProtocol) > 0;
-    PyErr_Clear();
+    int buffered = PyObject_IsInstance(protocol, self->st->BufferedProtocol);
+    if (buffered < 0) {
+        return -1;
+    }
+    self->buffered = buffered;
     Py_XSETREF(self->protocol, Py_NewRef(protocol));
     self->protocol_connected = true;
+    return 0;
 }
 
 static PyObject *
@@ -328,15 +332,14 @@ stream_set_protocol(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObj
     if (protocol == NULL) {
         return NULL;
     }
-    hl_stream_set_protocol((HLStream *)op, protocol);
-    Py_RETURN_NONE;
+    return hl_none_or_error(hl_stream_set_protocol((HLStream *)op, protocol));
 }
 
 static PyObject *
 stream_get_protocol(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     PyObject *protocol = ((HLStream *)op)->protocol;
-    return Py_NewRef(protocol != NULL ? protocol : Py_None);
+    return Py_NewRef(hl_or_none(protocol));
 }
 
 PyMethodDef hl_stream_read_methods[] = {

@@ -134,7 +134,7 @@ hl_adopt_reader(HLLoop *loop, PyObject *protocol)
 static PyObject *
 loop_adopt_reader(PyObject *op, PyObject *protocol)
 {
-    return hl_adopt_reader((HLLoop *)op, protocol) < 0 ? NULL : Py_NewRef(Py_None);
+    return hl_none_or_error(hl_adopt_reader((HLLoop *)op, protocol));
 }
 
 PyMethodDef hl_streamreader_methods[] = {

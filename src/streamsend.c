@@ -226,13 +226,17 @@ on_writable(HLLoop *loop, PyObject *op)
     if (hl_context_enter(loop, context) < 0) {
         return -1;
     }
+    PyObject *own = Py_XNewRef(context);
     int rc = hl_stream_write_ready(self);
-    if (rc < 0) {
-        rc = hl_handle_report_method(loop, op, "_write_ready");
-    }
     if (blank) {
+        own = rc < 0 ? Py_NewRef(loop->contexts.blank) : NULL;
         hl_blank_return(loop, NULL);
     }
+    if (rc < 0) {
+        hl_context_leave(loop);
+        rc = hl_handle_report_method(loop, op, "_write_ready", own);
+    }
+    Py_XDECREF(own);
     return rc;
 }
 

@@ -125,10 +125,10 @@ stream_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kw
                         : hl_borrow_bytes(data, &bytes) ? bytes.size
                                                         : PyObject_Size(data);
     if (length <= 0) {
-        return length < 0 ? NULL : Py_NewRef(Py_None);
+        return hl_none_or_error(length);
     }
     if (self->conn_lost) {
-        return drop_write(self) < 0 ? NULL : Py_NewRef(Py_None);
+        return hl_none_or_error(drop_write(self));
     }
     if (enqueue(self, data) < 0) {
         return refused_by_send(self);
@@ -192,10 +192,16 @@ stream_writelines(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObjec
         rc = enqueue(self, PyList_GET_ITEM(list, i));
     }
     Py_DECREF(list);
-    if (rc == 0 && self->queue.size > 0) {
-        rc = hl_stream_flush_in_time(self);
+    PyObject *raised = rc < 0 ? hl_take_exception() : NULL;
+    if (self->queue.size > 0 && hl_stream_flush_in_time(self) < 0) {
+        Py_XDECREF(raised);
+        return NULL;
     }
-    return rc < 0 ? NULL : Py_NewRef(Py_None);
+    if (raised != NULL) {
+        hl_give_exception(raised);
+        return refused_by_send(self);
+    }
+    Py_RETURN_NONE;
 }
 
 #endif
@@ -248,13 +254,13 @@ stream_maybe_pause_protocol(PyObject *op, PyObject *Py_UNUSED(ignored))
 static PyObject *
 stream_maybe_resume_protocol(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    return hl_stream_maybe_resume((HLStream *)op) < 0 ? NULL : Py_NewRef(Py_None);
+    return hl_none_or_error(hl_stream_maybe_resume((HLStream *)op));
 }
 
 static PyObject *
 stream_write_ready(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    return hl_stream_write_ready((HLStream *)op) < 0 ? NULL : Py_NewRef(Py_None);
+    return hl_none_or_error(hl_stream_write_ready((HLStream *)op));
 }
 
 PyMethodDef hl_stream_write_methods[] = {

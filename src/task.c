@@ -172,8 +172,7 @@ task_tp_init(PyObject *self, PyObject *args, PyObject *kwargs)
 static int
 cancel_waiter(HLState *st, PyObject *waiter, PyObject *message)
 {
-    PyObject *answer = PyObject_CallMethodOneArg(waiter, st->name.cancel,
-                                                 message != NULL ? message : Py_None);
+    PyObject *answer = PyObject_CallMethodOneArg(waiter, st->name.cancel, hl_or_none(message));
     int cancelled = answer != NULL ? PyObject_IsTrue(answer) : -1;
     Py_XDECREF(answer);
     return cancelled;
@@ -280,7 +279,7 @@ static PyObject *
 task_get_coro(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     PyObject *coro = hl_task(self)->coro;
-    return Py_NewRef(coro != NULL ? coro : Py_None);
+    return Py_NewRef(hl_or_none(coro));
 }
 
 #if PY_VERSION_HEX >= 0x030C0000
@@ -318,20 +317,14 @@ static const char *const print_stack_names[] = {"limit", "file", NULL};
 static const HLParameters print_stack_parameters = {"print_stack", print_stack_names, 0, 0};
 
 static PyObject *
-or_none(PyObject *value)
-{
-    return value != NULL ? value : Py_None;
-}
-
-static PyObject *
 task_get_stack(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     PyObject *limit;
     if (hl_parse(&get_stack_parameters, args, nargs, kwnames, &limit) < 0) {
         return NULL;
     }
-    return PyObject_CallFunctionObjArgs(hl_future(self)->st->task_get_stack, self, or_none(limit),
-                                        NULL);
+    return PyObject_CallFunctionObjArgs(hl_future(self)->st->task_get_stack, self,
+                                        hl_or_none(limit), NULL);
 }
 
 static PyObject *
@@ -342,7 +335,7 @@ task_print_stack(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObje
         return NULL;
     }
     return PyObject_CallFunctionObjArgs(hl_future(self)->st->task_print_stack, self,
-                                        or_none(values[0]), or_none(values[1]), NULL);
+                                        hl_or_none(values[0]), hl_or_none(values[1]), NULL);
 }
 
 /* ---- Attributes ---- */
@@ -352,7 +345,7 @@ static PyObject *
 task_get_field(PyObject *self, void *closure)
 {
     PyObject *value = *(PyObject **)((char *)hl_task(self) + (size_t)closure);
-    return Py_NewRef(value != NULL ? value : Py_None);
+    return Py_NewRef(hl_or_none(value));
 }
 
 static PyObject *

@@ -335,13 +335,13 @@ tls_buffer_updated(PyObject *op, PyObject *count)
                                                   : hl_tls_call_own(self, self->st->name._advance);
     }
     Py_XDECREF(loop);
-    return rc < 0 ? NULL : Py_NewRef(Py_None);
+    return hl_none_or_error(rc);
 }
 
 static PyObject *
 tls_do_read(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    return do_read((HLTLS *)op) < 0 ? NULL : Py_NewRef(Py_None);
+    return hl_none_or_error(do_read((HLTLS *)op));
 }
 
 PyMethodDef hl_tls_read_methods[] = {

@@ -120,7 +120,7 @@ write_app_data(HLTLS *self, PyObject *const *pieces, Py_ssize_t count)
 static PyObject *
 tls_process_outgoing(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    return hl_tls_process_outgoing((HLTLS *)op) < 0 ? NULL : Py_NewRef(Py_None);
+    return hl_none_or_error(hl_tls_process_outgoing((HLTLS *)op));
 }
 
 PyMethodDef hl_tls_write_methods[] = {
@@ -165,7 +165,7 @@ write_pieces(HLState *st, PyObject *op, PyObject *const *pieces, Py_ssize_t coun
     }
     int rc = write_app_data(self, pieces, count);
     Py_DECREF(self);
-    return rc < 0 ? NULL : Py_NewRef(Py_None);
+    return hl_none_or_error(rc);
 }
 
 static PyObject *

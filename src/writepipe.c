@@ -274,10 +274,10 @@ pipe_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwna
     }
     Py_ssize_t length = PyObject_Size(data);
     if (length <= 0) {
-        return hl_pipe_result((int)length);
+        return hl_none_or_error((int)length);
     }
-    return hl_pipe_result(self->conn_lost || self->closing ? drop_write(self)
-                                                           : write_data(self, data));
+    return hl_none_or_error(self->conn_lost || self->closing ? drop_write(self)
+                                                             : write_data(self, data));
 }
 
 /* ---- Other methods ---- */
@@ -285,7 +285,7 @@ pipe_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwna
 static PyObject *
 pipe_write_eof(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    return hl_pipe_result(close_gracefully((HLPipe *)op));
+    return hl_none_or_error(close_gracefully((HLPipe *)op));
 }
 
 static PyObject *
@@ -297,13 +297,13 @@ pipe_can_write_eof(PyObject *Py_UNUSED(op), PyObject *Py_UNUSED(ignored))
 static PyObject *
 pipe_abort(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    return hl_pipe_result(close_for((HLPipe *)op, NULL));
+    return hl_none_or_error(close_for((HLPipe *)op, NULL));
 }
 
 static PyObject *
 pipe_close_for(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
 {
-    return hl_pipe_result(close_for((HLPipe *)op, nargs > 0 ? args[0] : NULL));
+    return hl_none_or_error(close_for((HLPipe *)op, nargs > 0 ? args[0] : NULL));
 }
 
 static PyObject *
@@ -315,25 +315,25 @@ pipe_get_write_buffer_size(PyObject *op, PyObject *Py_UNUSED(ignored))
 static PyObject *
 pipe_maybe_pause_protocol(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    return hl_pipe_result(maybe_pause_protocol((HLPipe *)op));
+    return hl_none_or_error(maybe_pause_protocol((HLPipe *)op));
 }
 
 static PyObject *
 pipe_maybe_resume_protocol(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    return hl_pipe_result(maybe_resume_protocol((HLPipe *)op));
+    return hl_none_or_error(maybe_resume_protocol((HLPipe *)op));
 }
 
 static PyObject *
 pipe_write_ready(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    return hl_pipe_result(write_ready((HLPipe *)op, NULL));
+    return hl_none_or_error(write_ready((HLPipe *)op, NULL));
 }
 
 static PyObject *
 pipe_read_ready(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    return hl_pipe_result(reader_is_gone((HLPipe *)op, NULL));
+    return hl_none_or_error(reader_is_gone((HLPipe *)op, NULL));
 }
 
 PyMethodDef hl_write_pipe_methods[] = {

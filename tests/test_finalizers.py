@@ -3,8 +3,11 @@
 Python 3.11 collects garbage in any allocation, later ones between two lines of Python only.
 """
 
+import asyncio
 import contextvars
 import gc
+import os
+import socket
 import sys
 
 import pytest
@@ -195,3 +198,39 @@ def test_a_context_is_asked_for_while_it_is_made(loop, impl, no_spare_contexts, 
     asked = collected_during(look, lambda: seen.append(look()))
     assert seen == [asked] and look() is asked
     turns(loop, 1)
+
+
+@pytest.mark.parametrize("more", range(8))
+def test_a_datagram_transport_is_aborted_while_its_queue_is_looked_at(
+    no_spare_contexts, tmp_path, more
+):
+    path = os.fspath(tmp_path / "nobody reads")
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_datagram_endpoint(
+            asyncio.DatagramProtocol, remote_addr=path, family=socket.AF_UNIX
+        )
+        while transport.get_write_buffer_size() < 5000:
+            transport.sendto(bytes(500))
+        shown = collected_during(lambda: transport._buffer, transport.abort, more)
+        assert all(item == shown[0] and item[0] == bytes(500) for item in shown)
+        await asyncio.sleep(0)
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer:
+        peer.bind(path)
+        HOTLOOP.run(main())
+
+
+@pytest.mark.parametrize("more", range(8))
+def test_a_reader_is_removed_while_it_is_looked_at(no_spare_contexts, more):
+    loop = HOTLOOP.new_event_loop()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        callback = new_function()
+        loop.add_reader(ours, callback)
+        shown = collected_during(
+            lambda: loop._watched(ours), lambda: loop.remove_reader(ours), more
+        )
+        assert shown[1] is None and (shown[0] is None or shown[0]._loop is loop)
+        loop.close()

@@ -11,6 +11,7 @@ import hotloop
 import pytest
 import support
 from support import (
+    ASYNCIO,
     collect,
     nothing,
     outcome,
@@ -396,3 +397,29 @@ def test_a_future_that_claims_another_class_is_one_nevertheless(Future, future):
     assert isinstance(disguised, Future)
     assert isinstance(disguised, int)
     disguised.cancel()
+
+
+@pytest.mark.parametrize("kind", ["Future", "Task", "Handle", "EventLoop"])
+def test_a_class_in_a_cycle_with_an_instance_of_its_own(loop, impl, kind):
+    base = asyncio.Handle if kind == "Handle" and impl is ASYNCIO else getattr(hotloop, kind)
+    base = getattr(impl, kind, base)
+
+    def make():
+        class Sub(base):
+            pass
+
+        if kind == "Task":
+            Sub.instance = Sub(nothing(), loop=loop)
+            loop.run_until_complete(Sub.instance)
+        elif kind == "Future":
+            Sub.instance = Sub(loop=loop)
+        elif kind == "Handle":
+            Sub.instance = Sub(print, (), loop)
+        else:
+            Sub.instance = Sub()
+            Sub.instance.close()
+        return weakref.ref(Sub)
+
+    dead = make()
+    collect()
+    assert dead() is None

@@ -11,7 +11,7 @@ import weakref
 
 import pytest
 from pipe_ends import Recorder, connect_both, drain, ends, fill, text
-from support import PATIENT, Contexts, Logged, collect, same_on_both, turns, until
+from support import HOTLOOP, PATIENT, Contexts, Logged, collect, same_on_both, turns, until
 
 
 def test_end_of_file(loop, run, inlet):
@@ -561,3 +561,36 @@ def test_a_write_pipe_closed_in_connection_made_notices_that_its_reader_goes():
         return impl.run(main())
 
     assert same_on_both(scenario) == "BrokenPipeError()"
+
+
+def test_a_reader_beside_a_pipe_whose_repr_fails():
+    """The pipe is closed nevertheless; in debug mode a Handle that is cancelled keeps its repr()."""
+
+    class Unspeakable:
+        def __call__(self):
+            pass
+
+        def __repr__(self):
+            raise ValueError("repr")
+
+    def scenario(impl):
+        async def main():
+            loop = asyncio.get_running_loop()
+            contexts = Contexts()
+            loop.set_exception_handler(contexts)
+            reader, writer = os.pipe()
+            transport, protocol = await loop.connect_read_pipe(
+                Recorder, os.fdopen(reader, "rb", 0)
+            )
+            await asyncio.sleep(0.001)
+            transport.close()
+            loop.add_reader(reader, Unspeakable())
+            await until(lambda: protocol.lost)
+            await asyncio.sleep(0)
+            os.close(writer)
+            return protocol.events, os.path.exists(f"/proc/self/fd/{reader}"), len(contexts)
+
+        return impl.run(main(), debug=True)
+
+    events, still_open, _ = scenario(HOTLOOP)
+    assert not still_open and events[-1] == ("lost", None)

@@ -303,3 +303,39 @@ def test_callbacks_run_in_the_context_they_were_asked_for_in(loop, run, inlet, o
         ("data", "resumed"),
         ("resume", "written"),
     ]
+
+
+def test_the_context_in_which_a_failure_is_told(tmp_path):
+    """The Handle's, as asyncio has one for each wait."""
+    var = contextvars.ContextVar("var", default="none")
+
+    class Failing(Recorder):
+        def data_received(self, data):
+            raise ValueError("data")
+
+    def scenario(impl):
+        async def main():
+            loop = asyncio.get_running_loop()
+            told = []
+            loop.set_exception_handler(
+                lambda loop, context: told.append(
+                    (context["message"], var.get(), context["handle"]._context.get(var))
+                )
+            )
+            reader, writer = ends("pipe", tmp_path)
+
+            async def connect():
+                var.set("the reader's")
+                return await loop.connect_read_pipe(Failing, reader)
+
+            transport, _ = await asyncio.create_task(connect())
+            os.write(writer.fileno(), b"x")
+            await until(lambda: told)
+            transport.close()
+            writer.close()
+            await asyncio.sleep(0)
+            return [(shown, handled) for _, shown, handled in told]
+
+        return impl.run(main())
+
+    same_on_both(scenario)

@@ -696,3 +696,31 @@ def test_a_transport_whose_loop_is_closed():
 
     closed = ("raised", RuntimeError, "Event loop is closed")
     assert same_on_both(scenario)[:2] == [closed, closed]
+
+
+# asyncio leaves its transport half closed, or half made.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("served", [True, False])
+def test_a_socket_that_cannot_be_closed(served, kind):
+    """What close() raises is told, and the rest is done nevertheless."""
+
+    def close_behind(protocol, exc):
+        os.close(protocol.transport.get_extra_info("socket").fileno())
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        protocol = Events(connection_lost=close_behind)
+        if not served:
+            _, peer = await connect(protocol, kind)
+        else:
+            server = await loop.create_server(lambda: protocol, "127.0.0.1", 0)
+            peer = socket.create_connection(server.sockets[0].getsockname())
+            await until(lambda: protocol.transport)
+        peer.close()
+        await asyncio.wait_for(protocol.lost, LIMIT)
+        if served:
+            server.close()
+        return protocol.log
+
+    _, contexts = same_on_both(on_loop(main))
+    assert [exception[0] for *_, exception in contexts] == [OSError]

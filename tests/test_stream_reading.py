@@ -8,7 +8,7 @@ import random
 
 import pytest
 from streams import BufferedEvents, Events, connect, on_loop, plain, raw_pair, reset
-from support import IMPLEMENTATIONS, PATIENCE, Logged, same_on_both, until
+from support import IMPLEMENTATIONS, PATIENCE, Logged, outcome, same_on_both, until
 
 LIMIT = 20 * PATIENCE
 
@@ -623,3 +623,37 @@ def test_an_error_of_reading_is_logged_in_debug_mode_only():
     assert same_on_both(scenario, False)[1] == []
     ((level, message, kind),) = same_on_both(scenario, True)[1]
     assert kind is ConnectionResetError and level == logging.DEBUG
+
+
+# asyncio leaves its transport half closed, or half made.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("when", ["at first", "set_protocol"])
+def test_a_protocol_of_which_nobody_can_tell_what_it_is(error, when):
+    class Strange(asyncio.Protocol):
+        @property
+        def __class__(self):
+            raise error("its class")
+
+    async def main():
+        protocol = Events()
+        transport, peer = await connect(protocol)
+        if when == "at first":
+            ours, theirs = raw_pair()
+            loop = asyncio.get_running_loop()
+            try:
+                await loop.create_connection(Strange, sock=ours)
+            except BaseException as exc:
+                result = type(exc), str(exc)
+            ours.close()
+            theirs.close()
+        else:
+            result = outcome(transport.set_protocol, Strange())
+        same = transport.get_protocol() is protocol
+        transport.close()
+        peer.close()
+        await protocol.lost
+        return result, same
+
+    (result, same), _ = same_on_both(on_loop(main))
+    assert error in result and same

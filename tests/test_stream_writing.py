@@ -637,3 +637,20 @@ def test_a_socket_that_sends_and_receives_by_itself_is_asked_to():
 
     (called, received, _), _ = same_on_both(on_loop(main))
     assert called == [("send", b"x"), "recv"] and received == b"x"
+
+
+@pytest.mark.parametrize("before", [[], [b"one"]])
+def test_writelines_with_a_memoryview_that_has_gaps(before):
+    async def main():
+        protocol = Events()
+        transport, peer = await connect(protocol)
+        lines = [*before, memoryview(b"abcdef")[::2]]
+        result = outcome(transport.writelines, lines)[:2]
+        await asyncio.sleep(0.001)
+        closing = transport.is_closing()
+        transport.abort()
+        await protocol.lost
+        peer.close()
+        return result, closing, protocol.log
+
+    same_on_both(on_loop(main))
