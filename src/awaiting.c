@@ -120,33 +120,34 @@ exception_to_throw(PyObject *type, PyObject *value)
     return Py_NewRef(type);
 }
 
-/* Raise throw()'s arguments, with the checks of generator.throw(). */
-static void
+/* Raise throw()'s arguments, with the checks of generator.throw(); false if they are refused. */
+static bool
 raise_thrown(PyObject *type, PyObject *value, PyObject *tb)
 {
     if (tb != NULL && !PyTraceBack_Check(tb)) {
         PyErr_SetString(PyExc_TypeError, "throw() third argument must be a traceback");
-        return;
+        return false;
     }
     PyObject *exc = exception_to_throw(type, value);
     if (exc == NULL) {
-        return;
+        return PyExceptionClass_Check(type); /* its constructor raised something else */
     }
     if (!PyExceptionInstance_Check(exc)) {
         PyErr_SetString(PyExc_TypeError, "exceptions must derive from BaseException");
     }
     else if (tb == NULL || PyException_SetTraceback(exc, tb) == 0) {
-        PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
+        hl_give_exception(Py_NewRef(exc)); /* as it is, without a __context__ */
     }
     Py_DECREF(exc);
+    return true;
 }
 
-void
+bool
 hl_raise_thrown(PyObject *const *args, Py_ssize_t nargs)
 {
     if (nargs < 1 || nargs > 3) {
         PyErr_Format(PyExc_TypeError, "throw expected 1 to 3 arguments, got %zd", nargs);
-        return;
+        return false;
     }
 #if PY_VERSION_HEX >= 0x030C0000
     if (nargs > 1
@@ -155,21 +156,22 @@ hl_raise_thrown(PyObject *const *args, Py_ssize_t nargs)
                         "use the single-arg signature instead.",
                         1)
                < 0) {
-        return;
+        return false;
     }
 #endif
     PyObject *value = nargs > 1 && args[1] != Py_None ? args[1] : NULL;
     PyObject *tb = nargs > 2 && args[2] != Py_None ? args[2] : NULL;
-    raise_thrown(args[0], value, tb);
+    return raise_thrown(args[0], value, tb);
 }
 
 static PyObject *
 iterator_throw(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
 {
-    if (nargs > 0 && (PyExceptionClass_Check(args[0]) || PyExceptionInstance_Check(args[0]))) {
+    if (hl_raise_thrown(args, nargs)) {
+        PyObject *raised = hl_take_exception();
         Py_CLEAR(((AwaitIterator *)self)->future);
+        hl_give_exception(raised);
     }
-    hl_raise_thrown(args, nargs);
     return NULL;
 }
 

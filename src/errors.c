@@ -120,6 +120,25 @@ hl_report(HLState *st, PyObject *loop, PyObject *message, PyObject *exc, const c
     return result != NULL ? 0 : -1;
 }
 
+void
+hl_report_in_finalizer(HLState *st, PyObject *loop, PyObject *message, PyObject *exc,
+                       const char *key, PyObject *value, PyObject *source_traceback)
+{
+    if (message != NULL && hl_report(st, loop, message, exc, key, value, source_traceback) == 0) {
+        return;
+    }
+    PyObject *raised = hl_take_exception();
+    PyObject *function = PyObject_GetAttr(loop, st->name.call_exception_handler);
+    PyErr_Clear();
+    hl_give_exception(raised);
+#if PY_VERSION_HEX >= 0x030E0000
+    PyErr_FormatUnraisable("Exception ignored while calling asyncio function %R", function);
+#else
+    PyErr_WriteUnraisable(function);
+#endif
+    Py_XDECREF(function);
+}
+
 int
 hl_drop_write(HLState *st, Py_ssize_t *dropped, const char *warning)
 {

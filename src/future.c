@@ -180,8 +180,11 @@ hl_future_set_exception(PyObject *self, PyObject *exception)
     f->exception = exc;
     f->exception_tb = PyException_GetTraceback(exc);
     f->state = HL_FINISHED;
+    if (hl_future_schedule_callbacks(self) < 0) {
+        return -1;
+    }
     f->log_traceback = true;
-    return hl_future_schedule_callbacks(self);
+    return 0;
 }
 
 int
@@ -502,10 +505,7 @@ hl_future_finalize(PyObject *self)
     PyObject *message = name != NULL
                             ? PyUnicode_FromFormat("%U exception was never retrieved", name)
                             : NULL;
-    if (message == NULL
-        || hl_report(f->st, f->loop, message, exc, "future", self, f->source_traceback) < 0) {
-        PyErr_WriteUnraisable(self);
-    }
+    hl_report_in_finalizer(f->st, f->loop, message, exc, "future", self, f->source_traceback);
     Py_XDECREF(message);
     Py_XDECREF(name);
     Py_DECREF(exc);

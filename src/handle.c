@@ -155,7 +155,7 @@ hl_timer_handle_new(HLLoop *loop, PyObject *when, PyObject *callback, PyObject *
 /* ---- Running ---- */
 
 static PyObject *
-handle_call(HLHandle *h)
+handle_call(HLHandle *h, HLLoop *loop)
 {
     if (h->callback == NULL) {
         return Py_NewRef(Py_None); /* cancelled by what entering its context has run */
@@ -177,6 +177,9 @@ handle_call(HLHandle *h)
     }
     PyObject *result = PyObject_Vectorcall(stack[1], stack + 2,
                                            nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    if (h->callback == NULL && loop != NULL) {
+        hl_context_leave(loop); /* it has cancelled itself: these are the last references */
+    }
     for (int i = 0; i < nargs; i++) {
         Py_DECREF(stack[2 + i]);
     }
@@ -291,9 +294,13 @@ hl_task_report_failure(HLLoop *loop, PyObject *task, PyObject *woken_by)
     PyObject *raised = hl_take_exception();
     bool wakes = woken_by != NULL && !PyExceptionInstance_Check(woken_by);
     PyObject *callback = wakes ? hl_task_wakeup_callable(task) : hl_task_step_callable(task);
-    PyObject *handle = callback != NULL ? hl_handle_new(loop, callback, &woken_by, wakes, NULL)
-                                        : NULL;
+    PyObject *handle = callback != NULL
+                           ? hl_handle_new(loop, callback, &woken_by, wakes, hl_task_context(task))
+                           : NULL;
     Py_XDECREF(callback);
+    if (handle != NULL) {
+        Py_CLEAR(hl_handle(handle)->source_traceback); /* the loop had no debug mode then */
+    }
     return report_with(handle, raised);
 }
 
@@ -329,7 +336,7 @@ handle_call_in_context(HLHandle *h)
         result = handle_call_through(h, context);
     }
     else if (PyContext_Enter(context) == 0) {
-        result = handle_call(h);
+        result = handle_call(h, NULL);
         if (PyContext_Exit(context) < 0) {
             Py_CLEAR(result);
         }
@@ -346,7 +353,7 @@ handle_call_on_loop(HLHandle *h, HLLoop *loop)
     if (h->context == NULL) {
         if (hl_blank_enter(loop) != NULL) {
             loop->contexts.borrower = hl_handle_object(h);
-            result = handle_call(h);
+            result = handle_call(h, NULL);
             loop->contexts.borrower = NULL;
             hl_blank_return(loop, &h->context);
         }
@@ -356,7 +363,7 @@ handle_call_on_loop(HLHandle *h, HLLoop *loop)
         hl_context_leave(loop);
         return handle_call_in_context(h);
     }
-    return hl_context_switch(loop, h->context) < 0 ? NULL : handle_call(h);
+    return hl_context_switch(loop, h->context) < 0 ? NULL : handle_call(h, loop);
 }
 
 /* By the function that a monitor has put in the place of asyncio's, which it calls in its turn. */

@@ -291,6 +291,9 @@ void hl_leave_except(PyObject *outer);
    and source_traceback may be NULL, and key with value.  -1 with what that raised. */
 int hl_report(HLState *st, PyObject *loop, PyObject *message, PyObject *exc, const char *key,
               PyObject *value, PyObject *source_traceback);
+/* The same in a finalizer, which can pass nothing on; message NULL if it could not be made. */
+void hl_report_in_finalizer(HLState *st, PyObject *loop, PyObject *message, PyObject *exc,
+                            const char *key, PyObject *value, PyObject *source_traceback);
 /* What is written to a connection that is lost is counted, and told of in the log from asyncio's
    threshold on. */
 int hl_drop_write(HLState *st, Py_ssize_t *dropped, const char *warning);
@@ -416,8 +419,8 @@ PyObject *hl_future_remove_done_callback(PyObject *self, PyObject *callback);
 PyObject *hl_future_get_callbacks(PyObject *self, void *closure);
 
 PyObject *hl_future_await(PyObject *self);
-/* Raise what throw(*args) of a coroutine was given. */
-void hl_raise_thrown(PyObject *const *args, Py_ssize_t nargs);
+/* Raise what throw(*args) of a coroutine was given; false if that is refused. */
+bool hl_raise_thrown(PyObject *const *args, Py_ssize_t nargs);
 int hl_awaiting_setup(PyObject *module, HLState *st);
 
 /* ---- From recycle.c ---- */

@@ -313,13 +313,13 @@ loop_timer_handle_cancelled(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(handl
 void
 hl_loop_release_entry(const HLEntry *entry)
 {
+    Py_XDECREF(hl_entry_arg(entry));
     if (hl_entry_kind(entry) == HL_RUN_HANDLE) {
         hl_handle_release(hl_entry_object(entry));
     }
     else {
         Py_DECREF(hl_entry_object(entry));
     }
-    Py_XDECREF(hl_entry_arg(entry));
 }
 
 void

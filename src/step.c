@@ -4,7 +4,7 @@
    On a loop of ours a step is an entry of the ready ring; there the task's context is entered
    here, and the current task is swapped lazily, once between two tasks in a row.  On any other
    loop, and in debug mode, a step is a callable given to loop.call_soon(), whose Handle enters
-   the context; the callables are named as in _asyncio, because repr() shows them. */
+   the context; task_wakeup is named as in _asyncio, because repr() shows it. */
 
 #include "hotloop.h"
 
@@ -497,6 +497,11 @@ hl_task_wake(PyObject *self, PyObject *fut, bool enter_context)
     PyObject *exc = NULL;
     if (Py_TYPE(fut) == st->FutureType || Py_TYPE(fut) == st->TaskType) {
         if (hl_future_outcome(fut, &exc) < 0) {
+            exc = hl_take_exception();
+        }
+        else if (exc != NULL && hl_future(fut)->state == HL_CANCELLED) {
+            PyErr_SetObject((PyObject *)Py_TYPE(exc), exc); /* gives it a __context__ */
+            Py_DECREF(exc);
             exc = hl_take_exception();
         }
     }

@@ -414,16 +414,11 @@ static void
 task_finalize(PyObject *self)
 {
     HLTask *t = hl_task(self);
-    HLState *st = t->future.st;
     if (t->future.state == HL_PENDING && t->log_destroy_pending && t->future.loop != NULL) {
         PyObject *pending = hl_take_exception();
         PyObject *message = PyUnicode_FromString("Task was destroyed but it is pending!");
-        if (message == NULL
-            || hl_report(st, t->future.loop, message, NULL, "task", self,
-                         t->future.source_traceback)
-                   < 0) {
-            PyErr_WriteUnraisable(self);
-        }
+        hl_report_in_finalizer(t->future.st, t->future.loop, message, NULL, "task", self,
+                               t->future.source_traceback);
         Py_XDECREF(message);
         hl_give_exception(pending);
     }

@@ -428,3 +428,17 @@ def test_a_repr_of_a_future_that_holds_itself(Future, mixed_loop):
     future = Future(loop=mixed_loop)
     future.set_result(future)
     assert "Future finished" in repr(future)
+
+
+def test_a_result_that_cannot_be_told(caplog):
+    """Whoever set the exception was told that nobody will be: it is not logged as well."""
+
+    def scenario(impl):
+        loop = impl.new_event_loop()
+        future = impl.Future(loop=loop)
+        future.add_done_callback(print)
+        loop.close()
+        return outcome(future.set_exception, ValueError()), future._log_traceback
+
+    assert support.same_on_both(scenario)[1] is False
+    assert caplog.records == []

@@ -201,3 +201,68 @@ def test_an_attribute_keeps_its_value_if_the_new_one_has_no_truth(start, finish,
             setattr(thing, name, Neither())
         assert getattr(thing, name) is True
     finish(task)
+
+
+def chain(exc):
+    """An exception and what it is chained to."""
+    return exc and (type(exc), str(exc), chain(exc.__cause__), chain(exc.__context__))
+
+
+@pytest.mark.parametrize("end", ["exception", "cancel", "task cancelled"])
+def test_the_loop_runs_inside_an_except(end):
+    """asyncio's task throws the future's exception as it is: what is handled outside has nothing to do with it."""
+
+    def scenario(loop, Future):
+        future = Future(loop=loop)
+
+        async def main():
+            await future
+
+        task = loop.create_task(main())
+        if end == "exception":
+            loop.call_soon(future.set_exception, ValueError("inside"))
+        else:
+            loop.call_soon((task if end == "task cancelled" else future).cancel)
+        try:
+            raise KeyError("outside")
+        except KeyError:
+            try:
+                loop.run_until_complete(task)
+            except BaseException as exc:
+                return chain(exc)
+
+    support.same_on_both(lambda impl: with_loop(impl, scenario))
+
+
+def with_loop(impl, scenario):
+    loop = impl.new_event_loop()
+    try:
+        return scenario(loop, impl.Future)
+    finally:
+        loop.close()
+
+
+def test_throw_inside_an_except():
+    def scenario(loop, Future):
+        iterator = Future(loop=loop).__await__()
+        next(iterator)
+        try:
+            raise KeyError("outside")
+        except KeyError:
+            try:
+                iterator.throw(ValueError("thrown"))
+            except ValueError as exc:
+                return chain(exc)
+
+    assert on_each(scenario) == (ValueError, "thrown", None, None)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="asyncio crashes here, on 3.14")
+@pytest.mark.parametrize("args", [(ValueError("i"), "v"), (ValueError, "x", 5), (5,), ()])
+def test_a_throw_that_is_refused_does_not_end_the_wait(args):
+    def scenario(loop, Future):
+        iterator = Future(loop=loop).__await__()
+        next(iterator)
+        return outcome(iterator.throw, *args)[:2], outcome(next, iterator)[:2]
+
+    assert on_each(scenario)[1] == ("raised", RuntimeError)

@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import copy
 import pickle
+import sys
 import weakref
 from functools import partial
 
@@ -13,6 +14,8 @@ import support
 from support import (
     ASYNCIO,
     collect,
+    forever,
+    normalise,
     nothing,
     outcome,
     turns,
@@ -423,3 +426,32 @@ def test_a_class_in_a_cycle_with_an_instance_of_its_own(loop, impl, kind):
     dead = make()
     collect()
     assert dead() is None
+
+
+@pytest.mark.parametrize("kind", ["Future", "Task"])
+def test_an_exception_handler_that_ends_the_loop_while_something_ends(monkeypatch, kind):
+    """What it raises is told of the handler, not of the future, which is as good as gone."""
+
+    def scenario(impl):
+        def handler(loop, context):
+            raise KeyboardInterrupt("handler")
+
+        told = []
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "unraisablehook", lambda unraisable: told.append(unraisable))
+            loop = impl.new_event_loop()
+            loop.set_exception_handler(handler)
+            if kind == "Task":
+                task = impl.Task(forever(), loop=loop)
+                turns(loop, 1)
+                del task
+            else:
+                impl.Future(loop=loop).set_exception(ValueError())
+            collect()
+            loop.close()
+        return [
+            (getattr(each.object, "__name__", each.object), normalise(str(each.err_msg)))
+            for each in told
+        ]
+
+    assert len(support.same_on_both(scenario)) == 1

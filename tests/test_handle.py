@@ -523,3 +523,24 @@ def test_what_a_run_of_the_programs_raises_ends_the_loops(loop):
     with mock.patch.object(asyncio.Handle, "_run", side_effect=LookupError):
         with pytest.raises(LookupError):
             loop.run_forever()
+
+
+@pytest.mark.parametrize("method", ["call_soon", "call_later"])
+def test_a_callback_that_cancels_its_own_handle(loop, method):
+    """Its arguments end outside of its context, as they do in asyncio."""
+    var = contextvars.ContextVar("var", default="outside")
+    context = contextvars.Context()
+    context.run(var.set, "inside")
+    seen = []
+
+    class Last:
+        def __del__(self):
+            seen.append(var.get())
+
+    def callback(argument):
+        handles.pop().cancel()
+
+    delay = [0] if method == "call_later" else []
+    handles = [getattr(loop, method)(*delay, callback, Last(), context=context)]
+    turns(loop, 2)
+    assert seen == ["outside"]

@@ -118,3 +118,38 @@ def test_a_context_that_is_none_is_replaced_and_a_wrong_one_refused():
         return task.done()
 
     assert on_each(scenario) is True
+
+
+def test_a_step_that_fails_is_told_in_the_tasks_context():
+    var = contextvars.ContextVar("var", default="none")
+
+    class Foreign:
+        _asyncio_future_blocking = False
+
+        def __init__(self, loop):
+            self.get_loop = lambda: loop
+
+        def add_done_callback(self, *args, **kwargs):
+            raise LookupError("no callbacks")
+
+        def __await__(self):
+            self._asyncio_future_blocking = True
+            yield self
+
+    def scenario(impl):
+        async def fail():
+            var.set("the task's")
+            await Foreign(loop)
+
+        told = []
+        loop = impl.new_event_loop()
+        loop.set_exception_handler(
+            lambda loop, context: told.append((var.get(), context["handle"]._context.get(var)))
+        )
+        task = loop.create_task(fail())
+        support.turns(loop, 2)
+        task._log_destroy_pending = False
+        loop.close()
+        return told
+
+    assert support.same_on_both(scenario)[0][1] == "the task's"
