@@ -3,8 +3,8 @@
 What it reads from the environment:
   HOTLOOP_DEBUG=1                     no optimisation, assertions on
   HOTLOOP_SANITIZE=address,undefined  that, instrumented by these sanitizers of gcc and clang
-  HOTLOOP_PORTABLE=1                  without what only Linux has, to test that (see compat.h)
   HOTLOOP_WERROR=1                    warnings are errors (both of the above imply it)
+  HOTLOOP_PORTABLE=1                  without what only Linux has, to test that (see compat.h)
   LIBUV_CFLAGS, LIBUV_LIBS            where libuv is, instead of asking pkg-config
 """
 

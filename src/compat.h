@@ -139,12 +139,10 @@ hl_shrink_bytes(PyObject **bytes, Py_ssize_t size)
     (void)_PyBytes_Resize(bytes, size);
 }
 
-/* Make a bytes object that nobody else refers to shorter, for new content: its hash is forgotten. */
+/* Of a bytes object that nobody else refers to, for new content. */
 static inline void
-hl_truncate_bytes(PyObject *bytes, Py_ssize_t size)
+hl_forget_hash(PyObject *bytes)
 {
-    Py_SET_SIZE((PyVarObject *)bytes, size);
-    PyBytes_AS_STRING(bytes)[size] = '\0';
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
     ((PyBytesObject *)bytes)->ob_shash = -1;

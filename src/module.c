@@ -140,6 +140,17 @@ ask_asyncio(HLState *st)
     return rc;
 }
 
+static int
+ask_about_asserts(HLState *st)
+{
+    PyObject *flags = PySys_GetObject("flags"); /* borrowed */
+    PyObject *optimize = flags != NULL ? PyObject_GetAttrString(flags, "optimize") : NULL;
+    int without = optimize != NULL ? PyObject_IsTrue(optimize) : -1;
+    Py_XDECREF(optimize);
+    st->asserts = without == 0;
+    return without < 0 ? -1 : 0;
+}
+
 static PyObject *
 make_do_nothing(void)
 {
@@ -173,7 +184,7 @@ module_exec(PyObject *module)
     HLState *st = get_state(module);
     hl_process_setup();
     if (intern_names(&st->name) < 0 || import_all(st) < 0 || ask_asyncio(st) < 0
-        || ask_about_transports(st) < 0) {
+        || ask_about_transports(st) < 0 || ask_about_asserts(st) < 0) {
         return -1;
     }
     st->context_kwname = PyTuple_Pack(1, st->name.context);

@@ -263,16 +263,27 @@ move_due_timers(HLLoop *loop)
     return 0;
 }
 
+/* The last entry's context and task may end with that, and destructors write or call stop(). */
+static int
+leave_last_entry(HLLoop *loop)
+{
+    hl_context_leave(loop);
+    if (hl_loop_set_current_task(loop, NULL) < 0) {
+        return -1;
+    }
+    return loop->unflushed != NULL ? hl_loop_flush_now(loop) : 0;
+}
+
 /* Signals' Python handlers run here if they did not in the callbacks, as they do in any line of
    Python: only turns without one are left to wait for the poll. */
 static int
-poll(HLLoop *loop, bool may_block)
+poll(HLLoop *loop)
 {
-    hl_context_leave(loop);
     /* It may have been closed in a callback, with its _thread_id reset. */
-    if (hl_loop_set_current_task(loop, NULL) < 0 || hl_loop_check_closed(loop) < 0) {
+    if (leave_last_entry(loop) < 0 || hl_loop_check_closed(loop) < 0) {
         return -1;
     }
+    bool may_block = loop->ready.length == 0 && !loop->stopping;
     if (loop->poller != NULL ? hl_poll_by_poller(loop, may_block) < 0
                              : hl_poll(loop, may_block) < 0) {
         return -1;
@@ -287,7 +298,7 @@ run_turn(HLLoop *loop)
         return -1; /* a run inside an entry of another run */
     }
     bool idle = loop->ready.length == 0 && !loop->stopping;
-    if ((idle || hl_poll_is_due(loop)) && poll(loop, idle) < 0) {
+    if ((idle || hl_poll_is_due(loop)) && poll(loop) < 0) {
         return -1;
     }
     if (hl_loop_drain_inbox(loop) < 0) {
@@ -305,6 +316,10 @@ run_turns(HLLoop *loop, bool all)
     do {
         rc = run_turn(loop);
     } while (all && rc == 0 && !loop->stopping);
+    hl_context_leave(loop);
+    if (loop->unflushed != NULL && hl_loop_flush_now(loop) < 0) {
+        rc = -1;
+    }
     hl_contexts_pop(loop, outer);
     return rc;
 }

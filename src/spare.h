@@ -12,7 +12,7 @@
 #define HL_SPARE_MIN 480        /* below, CPython's own allocator is as fast */
 #define HL_SPARE_MAX (256 * 1024) /* HL_READ_MAX */
 
-/* A bytes object of that size, *spare if it fits, with any content: to be filled before anybody
+/* A bytes object of that size, *spare if it fits well, with any content: to be filled before anybody
    sees it. */
 static inline PyObject *
 hl_spare_take(PyObject **spare, Py_ssize_t size)
@@ -23,7 +23,12 @@ hl_spare_take(PyObject **spare, Py_ssize_t size)
         return PyBytes_FromStringAndSize(NULL, size);
     }
     *spare = NULL;
-    hl_truncate_bytes(bytes, size);
+    if (PyBytes_GET_SIZE(bytes) == size) {
+        hl_forget_hash(bytes);
+    }
+    else {
+        hl_shrink_bytes(&bytes, size); /* gives the rest back: who gets it may keep it for long */
+    }
     return bytes;
 }
 

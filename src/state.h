@@ -17,14 +17,15 @@
     X(_process_reaped) X(_read_from_self) X(_readers_are_original) X(_real_close)                 \
     X(_report_fatal_error) X(_run) X(_set_coroutine_origin_tracking) X(_signal_handlers)          \
     X(_socket_transport) X(_sockets) X(_ssl_protocol) X(_start_shutdown) X(_stream_reader_type)   \
-    X(_stream_reader_wr) X(_timer_handle_cancelled) X(_transport) X(_transports) X(_waiter)       \
-    X(_wakeup) X(_write_as_asyncio) X(_writelines_as_asyncio) X(accept) X(add_done_callback)      \
-    X(append) X(buffer_updated) X(call_at) X(call_exception_handler) X(call_soon) X(callback)     \
+    X(_stream_reader_wr) X(_timer_handle_cancelled) X(_transport) X(_transport_socket_type)       \
+    X(_transports) X(_waiter) X(_wakeup) X(_write_as_asyncio) X(_writelines_as_asyncio) X(accept) \
+    X(add_done_callback) X(append) X(buffer_updated) X(call_at) X(call_exception_handler)         \
+    X(call_soon) X(callback)                                                                      \
     X(cancel) X(close) X(connect) X(connection_lost) X(connection_made) X(context)                \
     X(create_future) X(data) X(data_received) X(datagram_received) X(debug) X(delay)              \
     X(eager_start) X(eof_received) X(error_received) X(exception) X(extend) X(fd) X(feed_data)    \
     X(fileno) X(get_buffer) X(get_debug) X(get_loop) X(getpeername) X(getsockname) X(gettimeout)  \
-    X(is_running) X(join) X(loop) X(message) X(monotonic) X(msg) X(name) X(pause_reading)         \
+    X(is_running) X(join) X(loop) X(message) X(monotonic) X(name) X(pause_reading)                \
     X(pause_writing) X(peername) X(pending) X(pipe) X(protocol) X(read) X(receive) X(recv)        \
     X(recv_into) X(recvfrom) X(recvfrom_into) X(result) X(resume_reading) X(resume_writing)       \
     X(run) X(send) X(sendto) X(setblocking) X(slow_callback_duration) X(socket) X(sockname)       \
@@ -195,6 +196,7 @@ typedef struct HLState {
     unsigned int reader_versions[2]; /* of asyncio's classes of streams, as of socket.socket */
     bool readers_original;
     PyObject *registry;           /* the set behind the WeakSet of tasks, or NULL */
+    bool asserts;                 /* those of asyncio count: not with python -O */
     int format_takes_debug;       /* _format_callback_source(..., debug=) */
     int create_task_takes_kwargs; /* asyncio's create_task(coro, **kwargs) */
     int server_knows_transports;  /* Server._attach(transport) */

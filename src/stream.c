@@ -175,6 +175,19 @@ keep_first(PyObject **raised, int rc)
     }
 }
 
+static int
+fail_sendfile(HLStream *self)
+{
+    if (self->empty_waiter == NULL) {
+        return 0;
+    }
+    PyObject *error = PyObject_CallFunction(PyExc_ConnectionError, "s",
+                                            "Connection is closed by peer");
+    int rc = error != NULL ? hl_stream_fail_waiter(self, error) : -1;
+    Py_XDECREF(error);
+    return rc;
+}
+
 int
 hl_stream_lose(HLStream *self, PyObject *exc)
 {
@@ -193,17 +206,12 @@ hl_stream_lose(HLStream *self, PyObject *exc)
     keep_first(&raised, close_socket(self));
     Py_CLEAR(self->protocol);
     keep_first(&raised, detach_from_server(self));
+    keep_first(&raised, fail_sendfile(self));
+    Py_CLEAR(self->loop);
     if (raised != NULL) {
         hl_give_exception(raised);
         rc = -1;
     }
-    if (rc == 0 && self->empty_waiter != NULL) {
-        PyObject *error = PyObject_CallFunction(PyExc_ConnectionError, "s",
-                                                "Connection is closed by peer");
-        rc = error != NULL ? hl_stream_fail_waiter(self, error) : -1;
-        Py_XDECREF(error);
-    }
-    Py_CLEAR(self->loop);
     return rc;
 }
 

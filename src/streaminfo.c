@@ -176,7 +176,11 @@ fill_extra(HLStream *self, PyObject *extra)
 {
     HLNames *names = &self->st->name;
     PyObject *sock = self->sock != NULL ? self->sock : self->closed_sock;
-    PyObject *shown = PyObject_CallOneArg(self->st->TransportSocket, hl_or_none(sock));
+    PyObject *type = self->loop == NULL
+                         ? Py_NewRef(self->st->TransportSocket)
+                         : PyObject_GetAttr((PyObject *)self->loop, names->_transport_socket_type);
+    PyObject *shown = type != NULL ? PyObject_CallOneArg(type, hl_or_none(sock)) : NULL;
+    Py_XDECREF(type);
     int rc = shown != NULL ? PyDict_SetItem(extra, names->socket, shown) : -1;
     Py_XDECREF(shown);
     if (rc < 0 || PyDict_SetItem(extra, names->sockname, self->sockname) < 0) {

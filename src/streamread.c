@@ -28,10 +28,13 @@ received_eof(HLStream *self)
     PyObject *protocol = Py_NewRef(self->protocol);
     PyObject *answer = PyObject_CallMethodNoArgs(protocol, self->st->name.eof_received);
     Py_DECREF(protocol);
-    int keep_open = answer != NULL ? PyObject_IsTrue(answer) : -1;
-    Py_XDECREF(answer);
-    if (keep_open < 0) {
+    if (answer == NULL) {
         return hl_stream_fatal(self, "Fatal error: protocol.eof_received() call failed.");
+    }
+    int keep_open = PyObject_IsTrue(answer);
+    Py_DECREF(answer);
+    if (keep_open < 0) {
+        return -1;
     }
     if (!keep_open) {
         PyObject *closed = PyObject_CallMethodNoArgs((PyObject *)self, self->st->name.close);

@@ -214,7 +214,7 @@ read_for_buffered_app(HLTLS *self)
     Py_ssize_t size = buf != NULL ? PyObject_Size(buf) : -1;
     Py_ssize_t count = size >= 0 ? read_until_full(self, buf, size, &ended) : -1;
     Py_XDECREF(buf);
-    if (count < 0 || (count > 0 && count == size && read_on_soon(self) < 0)
+    if (count < 0 || (count > 0 && count >= size && read_on_soon(self) < 0)
         || (count > 0
             && hl_tls_done(call_app(self, name->_app_protocol_buffer_updated, count)) < 0)) {
         return -1;

@@ -264,7 +264,8 @@ pipe_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwna
         return NULL;
     }
     HLPipe *self = (HLPipe *)op;
-    if (!PyBytes_Check(data) && !PyByteArray_Check(data) && !PyMemoryView_Check(data)) {
+    if (!PyBytes_Check(data) && !PyByteArray_Check(data) && !PyMemoryView_Check(data)
+        && self->st->asserts) {
         PyObject *shown = PyObject_Repr(data);
         if (shown != NULL) {
             PyErr_SetObject(PyExc_AssertionError, shown);

@@ -9,8 +9,9 @@ import warnings
 import weakref
 
 import pytest
-from streams import Events, connect, on_loop, plain, raw_pair, read_all, receive_all
+from streams import Events, connect, on_loop, plain, raw_pair, read_all, receive_all, reset
 from support import (
+    HOTLOOP,
     IMPLEMENTATIONS,
     PATIENCE,
     Contexts,
@@ -724,3 +725,51 @@ def test_a_socket_that_cannot_be_closed(served, kind):
 
     _, contexts = same_on_both(on_loop(main))
     assert [exception[0] for *_, exception in contexts] == [OSError]
+
+
+def test_sendfile_ends_though_connection_lost_fails(tmp_path):
+    """In older asyncios it never does."""
+
+    def fail(protocol, exc):
+        raise ValueError("connection_lost")
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        protocol = Events(connection_lost=fail)
+        transport, peer = await connect(protocol)
+        transport.write(BIG)
+        path = tmp_path / "file"
+        path.write_bytes(b"data")
+        with path.open("rb") as file:
+            sending = loop.create_task(loop.sendfile(transport, file))
+            await asyncio.sleep(0.001)
+            transport.abort()
+            done, _ = await asyncio.wait([sending], timeout=LIMIT)
+            assert done and type(sending.exception()) is ConnectionError
+        peer.close()
+
+    _, contexts = on_loop(main)(HOTLOOP)
+    assert [exception for *_, exception in contexts] == [(ValueError, "connection_lost")]
+
+
+def test_sendfile_after_a_write_that_fails(tmp_path):
+    async def main():
+        loop = asyncio.get_running_loop()
+        protocol = Events()
+        transport, peer = await connect(protocol, "tcp")
+        transport.pause_reading()
+        reset(peer)
+        await asyncio.sleep(0.001)
+        transport.write(b"head")
+        path = tmp_path / "file"
+        path.write_bytes(b"data")
+        with path.open("rb") as file:
+            try:
+                await loop.sendfile(transport, file)
+            except Exception as exc:
+                result = type(exc), str(exc)
+        await protocol.lost
+        return result, protocol.log
+
+    (result, _), _ = same_on_both(on_loop(main))
+    assert result == (RuntimeError, "Transport is closing")

@@ -1,11 +1,14 @@
 """When stream transports send what was written: together, and so that nobody sees that it was later."""
 
 import asyncio
+import contextvars
+import os
 import socket
+import subprocess
 import time
 
 import pytest
-from streams import BIG, Events, connect, on_loop, plain, raw_pair, receive_all
+from streams import BIG, LIMIT, Events, connect, on_loop, plain, raw_pair, receive_all
 from support import HOTLOOP, collect, outcome, same_on_both, until
 
 
@@ -318,3 +321,92 @@ def test_what_the_kernel_had_not_taken_when_the_loop_was_closed():
         return results, {plain(str(each.message)) for each in caught}
 
     assert "unclosed transport <TRANSPORT closing fd=N>" in same_on_both(scenario)[1]
+
+
+# -- what ends with the context of the last callback -------------------------
+
+
+@pytest.mark.parametrize("way", ["call_soon", "call_later", "done-callback", "the last"])
+@pytest.mark.parametrize("act", ["write", "stop"])
+def test_a_finalizer_when_the_loop_leaves_a_context(way, act):
+    var = contextvars.ContextVar("var")
+
+    def scenario(impl):
+        loop = impl.new_event_loop()
+        ours, peer = raw_pair()
+        peer.settimeout(LIMIT)
+        protocol, transport = loop.run_until_complete(make(loop, ours))
+
+        class Last:
+            def __del__(self):
+                transport.write(b"sent") if act == "write" else loop.stop()
+
+        def callback(*args):
+            var.set(Last())
+            if way == "the last":
+                loop.stop()
+
+        if way == "call_later":
+            loop.call_later(0.01, callback)
+        elif way == "done-callback":
+            future = loop.create_future()
+            future.add_done_callback(callback)
+            loop.call_later(0.01, future.set_result, None)
+            del future
+        else:
+            loop.call_soon(callback)
+        if act == "write":
+            loop.add_reader(peer, loop.stop)
+        late = loop.call_later(LIMIT, loop.stop)
+        loop.run_forever()
+        in_time = late.when() > loop.time()
+        received = act == "write" and peer.recv(10)
+        loop.remove_reader(peer)
+        late.cancel()
+        transport.abort()
+        loop.run_until_complete(protocol.lost)
+        peer.close()
+        loop.close()
+        return in_time, received
+
+    async def make(loop, ours):
+        protocol = Events()
+        transport, _ = await loop.create_connection(lambda: protocol, sock=ours)
+        return protocol, transport
+
+    assert same_on_both(scenario) == (True, act == "write" and b"sent")
+
+
+# -- who knows the descriptor ------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["number", "os.dup", "socket.dup", "subprocess", "process"])
+def test_who_was_told_the_descriptor_sends_after_what_was_written(way, kind):
+    async def main():
+        protocol = Events()
+        transport, peer = await connect(protocol, kind)
+        fd = transport.get_extra_info("socket").fileno()
+        twin = transport.get_extra_info("socket").dup()
+        await asyncio.sleep(0)
+        transport.write(b"head ")
+        if way == "number":
+            os.write(fd, b"body")
+        elif way == "os.dup":
+            duplicate = os.dup(fd)
+            os.write(duplicate, b"body")
+            os.close(duplicate)
+        elif way == "socket.dup":
+            twin.send(b"body")
+        elif way == "subprocess":
+            subprocess.run(["printf", "body"], stdout=fd, check=True)
+        else:
+            process = await asyncio.create_subprocess_exec("printf", "body", stdout=fd)
+            await process.wait()
+        twin.close()
+        transport.close()
+        received = await receive_all(peer)
+        await protocol.lost
+        peer.close()
+        return received
+
+    assert same_on_both(on_loop(main))[0] == b"head body"

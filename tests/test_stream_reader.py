@@ -17,7 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from serving import address, finish, serving
 from streams import raw_pair
-from support import HOTLOOP, normalise, same_on_both, until
+from support import HOTLOOP, normalise, run_script, same_on_both, until
 
 # -- a reader by itself, step by step ------------------------------------------------------------
 
@@ -574,3 +574,38 @@ def test_numbers_that_are_none(method, number):
         return results
 
     same_on_both(lambda impl: impl.run(main()))
+
+
+FED_TWICE = """
+async def main():
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    reader.feed_eof()
+    writer.write(b"x")
+    try:
+        print(await reader.read(), writer.is_closing())
+        await asyncio.sleep(0.01)
+        print(await reader.read(), writer.is_closing())
+    except AssertionError as exc:
+        print(repr(exc))
+    writer.close()
+    server.close()
+
+async def serve(reader, writer):
+    writer.write(await reader.read(1))
+    await writer.drain()
+    writer.close()
+
+run(main())
+"""
+
+
+@pytest.mark.parametrize("flags", [[], ["-O"]])
+def test_feeding_after_the_end(flags):
+    """asyncio's assertions are not there with -O."""
+
+    def scenario(impl):
+        result = run_script(impl, FED_TWICE, flags=flags)
+        return result.returncode, result.stdout, "feed_data after feed_eof" in result.stderr
+
+    assert same_on_both(scenario)[2] == (not flags)

@@ -8,7 +8,16 @@ import random
 
 import pytest
 from streams import BufferedEvents, Events, connect, on_loop, plain, raw_pair, reset
-from support import IMPLEMENTATIONS, PATIENCE, Logged, outcome, same_on_both, until
+from support import (
+    IMPLEMENTATIONS,
+    PATIENCE,
+    SANITIZED,
+    Logged,
+    outcome,
+    same_on_both,
+    script_output,
+    until,
+)
 
 LIMIT = 20 * PATIENCE
 
@@ -657,3 +666,77 @@ def test_a_protocol_of_which_nobody_can_tell_what_it_is(error, when):
 
     (result, same), _ = same_on_both(on_loop(main))
     assert error in result and same
+
+
+SHRINKING = """
+import socket
+from resource import getpagesize
+
+SIZES = [200_000, 110_000, 60_000, 31_000, 16_000, 8_500, 4_500, 2_400, 1_300, 700]
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * getpagesize()
+
+async def main():
+    class Protocol(asyncio.Protocol):
+        def data_received(self, data):
+            sizes.append(len(data))
+            if len(data) < 1000:
+                kept.append(data)
+            if sum(sizes) == expected:
+                whole.set_result(None)
+
+    loop = asyncio.get_running_loop()
+    kept = []
+    ours, peer = socket.socketpair()
+    for sock in ours, peer:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    peer.setblocking(False)
+    transport, _ = await loop.create_connection(Protocol, sock=ours)
+    before = resident()
+    for _ in range(300):
+        for expected in SIZES:
+            sizes, whole = [], loop.create_future()
+            assert peer.send(bytes(expected)) == expected
+            await whole
+    print(len(kept) >= 300, resident() - before < 20_000_000)
+    transport.close()
+    peer.close()
+
+run(main())
+"""
+
+
+@pytest.mark.skipif(SANITIZED, reason="the sanitizer keeps what is freed")
+def test_a_small_message_does_not_keep_the_memory_of_a_large_one(impl):
+    assert script_output(impl, SHRINKING) == "True True\n"
+
+
+def test_the_truth_of_what_eof_received_returns():
+    class Strange:
+        def __bool__(self):
+            raise ValueError("bool")
+
+    def eof(protocol):
+        protocol.transport.pause_reading()
+        return Strange()
+
+    async def main():
+        protocol = Events(eof_received=eof)
+        transport, peer = await connect(protocol)
+        peer.close()
+        await until(lambda: "eof_received" in protocol.log)
+        await asyncio.sleep(0)
+        closing = transport.is_closing()
+        transport.close()
+        await protocol.lost
+        return closing, protocol.log
+
+    def scenario(impl):
+        # asyncio names no callback: the Handle was cancelled by pause_reading().
+        result, contexts = on_loop(main)(impl)
+        return result, [exception for *_, exception in contexts]
+
+    (closing, _), contexts = same_on_both(scenario)
+    assert not closing and len(contexts) == 1

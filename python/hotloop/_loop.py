@@ -20,7 +20,7 @@ from ._nesting import nesting_run_until_complete
 from ._pipes import ReadPipeTransport, WritePipeTransport
 from ._resolve import answers_at_once
 from ._sock import SocketCalls
-from ._transports import SocketTransport
+from ._transports import SocketTransport, TransportSocket
 
 # Older asyncios let two transports fight for a socket.
 _stock_names = asyncio.SelectorEventLoop._make_socket_transport.__code__.co_names
@@ -32,6 +32,7 @@ class EventLoop(_core.Loop, Connecting, SocketCalls, asyncio.SelectorEventLoop):
 
     _socket_transport = SocketTransport
     _stream_reader_type = _streams.StreamReader
+    _transport_socket_type = TransportSocket
     _readers_are_original = _streams.are_original
 
     def __init__(self):
@@ -142,6 +143,10 @@ class EventLoop(_core.Loop, Connecting, SocketCalls, asyncio.SelectorEventLoop):
 
     start_tls = _tls.start_tls
     _sendfile_fallback = _sendfile.fallback
+
+    async def sendfile(self, transport, file, offset=0, count=None, *, fallback=True):
+        self._flush()  # a write that fails ends the connection, of which asyncio asks first
+        return await super().sendfile(transport, file, offset, count, fallback=fallback)
 
     def _start_serving(
         self, protocol_factory, sock, sslcontext=None, server=None, backlog=100, *rest, **more

@@ -3,7 +3,7 @@
 import logging
 import math
 import sys
-from asyncio import constants
+from asyncio import constants, trsock
 
 from . import _core
 
@@ -41,6 +41,24 @@ class WriteLimits:
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
         self._high_water, self._low_water = _to_size(high), _to_size(low)
         self._limits = low, high
+
+
+class TransportSocket(trsock.TransportSocket):
+    """What get_extra_info("socket") gives.
+
+    Who knows the descriptor may send on it at any time, so that each write must go out at once from then on. It
+    does while anybody but the transport and this object refers to the socket (hl_stream_is_shared()).
+    """
+
+    __slots__ = ("_lent",)
+
+    def fileno(self):
+        self._lent = self._sock
+        return super().fileno()
+
+    def dup(self):
+        self._lent = self._sock
+        return super().dup()
 
 
 class SocketTransport(WriteLimits, _core.Stream):
