@@ -161,6 +161,7 @@ struct HLLoop {
     int signal_fds[2]; /* a pipe for signal.set_wakeup_fd, or -1 */
     int old_wakeup_fd;
     bool owns_wakeup_fd;
+    bool asked_for_wakeup_fd; /* by add_signal_handler(), in this run */
     unsigned char signal_numbers[64];
     int signal_count; /* how many of them came and were not delivered yet */
 

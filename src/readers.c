@@ -174,6 +174,7 @@ loop_wakeup_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     int fd = hl_wakeup_fileno(loop);
+    loop->asked_for_wakeup_fd = true;
     return fd < 0 ? NULL : PyLong_FromLong(fd);
 }
 

@@ -5,8 +5,8 @@
    learns from it that a child has ended).
 
    asyncio's add_signal_handler() sets the wake-up descriptor to self._csock, which is this pipe as
-   well, and leaves it set until the last handler is removed or one is refused.  A loop that runs
-   takes it back then, whatever loop that was called on (_loop.py).
+   well, and leaves it set until the last handler is removed or one is refused, or another loop has
+   set its own.  A loop that runs takes it back then, whatever loop that was called on (_loop.py).
 
    A program may set a descriptor of its own while the loop runs (trio's guest mode does).  From 3.14
    on it is seen before the loop sleeps (poll.c), and treated as the one that was there in the
@@ -166,6 +166,7 @@ hl_wakeup_begin(HLLoop *loop)
         loop->old_wakeup_fd = -1; /* ours, left by add_signal_handler() */
     }
     loop->owns_wakeup_fd = rc == 0;
+    loop->asked_for_wakeup_fd = false;
     return rc < 0 ? -1 : 0;
 }
 
@@ -211,7 +212,8 @@ hl_wakeup_end(HLLoop *loop)
     loop->owns_wakeup_fd = false;
     int ignored, fd = -1;
     int rc = set_wakeup_fd(loop, -1, &fd);
-    if (rc == 0 && fd == loop->signal_fds[1] && !has_signal_handlers(loop)) {
+    bool leave = loop->asked_for_wakeup_fd || loop->old_wakeup_fd < 0;
+    if (rc == 0 && fd == loop->signal_fds[1] && !(leave && has_signal_handlers(loop))) {
         fd = loop->old_wakeup_fd;
     }
     if (rc < 0 || (fd >= 0 && set_wakeup_fd(loop, fd, &ignored) < 0)) {

@@ -472,3 +472,30 @@ def test_the_repr_of_errors_is_that_of_asyncio():
         return normalise(result[2])
 
     assert same_on_both(scenario) == "sig 9 cannot be caught"
+
+
+@pytest.mark.parametrize("last", ["first loop", "second loop"])
+def test_signals_of_another_loop_that_come_while_this_one_runs(impl, last):
+    """They are the loop's that was the last to add a handler, in the main thread."""
+
+    def add(loop, number, name):
+        loop.add_signal_handler(number, got.append, name)
+
+    def run(loop, *numbers):
+        for number in numbers:
+            loop.call_soon(os.kill, os.getpid(), number)
+        loop.call_later(0.02, loop.stop)
+        loop.run_forever()
+
+    got = []
+    first, second = impl.new_event_loop(), impl.new_event_loop()
+    add(first, signal.SIGUSR1, "first")
+    add(second, signal.SIGUSR2, "second")
+    if last == "first loop":
+        add(first, signal.SIGUSR1, "first")
+    run(first)
+    run(first, signal.SIGUSR2)
+    run(second)
+    assert got == (["second"] if last == "second loop" else [])
+    for loop in first, second:
+        loop.close()
