@@ -239,6 +239,10 @@ hl_process_id(void)
     return pid != 0 ? pid : hl_process_ask();
 }
 
+/* os.fork() is about to be called, in the thread of the running loop, if it is one of ours: no file of
+   a socket is surely gone from now on when the socket is closed. */
+PyObject *hl_process_before_fork(PyObject *module, PyObject *running);
+
 /* ---- From args.c ---- */
 
 typedef struct {

@@ -173,6 +173,8 @@ libuv_version(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 static PyMethodDef module_methods[] = {
     {"libuv_version", libuv_version, METH_NOARGS,
      "libuv_version($module, /)\n--\n\nReturn the version of the libuv in use, such as '1.44.2'."},
+    {"_before_fork", hl_process_before_fork, METH_O,
+     "_before_fork($module, running, /)\n--\n\nPrepare the running loop, if it is one, for os.fork()."},
     {NULL, NULL, 0, NULL},
 };
 

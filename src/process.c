@@ -1,9 +1,10 @@
-/* Which process is this?  A loop belongs to the one that made it, and is asked so often that
+/* Which process is this, and has it children?  A loop belongs to the one that made it, and is asked so often that
    getpid() would count.  So its answer is kept, in a page that the kernel empties in a child of
    fork(), however that was called.  A fact of the process, the same in every interpreter; the
    page is never freed.  Any thread may ask. */
 
 #include "hotloop.h"
+#include "watch.h"
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -40,4 +41,17 @@ hl_process_setup(void)
         munmap(page, size);
     }
 #endif
+}
+
+PyObject *
+hl_process_before_fork(PyObject *module, PyObject *running)
+{
+    HLState *st = PyModule_GetState(module);
+    st->has_forked = true;
+    if (!hl_is_loop(st, running)) {
+        Py_RETURN_NONE;
+    }
+    hl_watch_end_all_rests((HLLoop *)running);
+    /* A child that closes a transport must not send what its parent has written, once more. */
+    return hl_none_or_error(hl_loop_flush_now((HLLoop *)running));
 }

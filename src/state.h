@@ -196,6 +196,7 @@ typedef struct HLState {
     unsigned int reader_versions[2]; /* of asyncio's classes of streams, as of socket.socket */
     bool readers_original;
     PyObject *registry;           /* the set behind the WeakSet of tasks, or NULL */
+    bool has_forked;              /* see hl_process_before_fork() */
     bool asserts;                 /* those of asyncio count: not with python -O */
     int format_takes_debug;       /* _format_callback_source(..., debug=) */
     int create_task_takes_kwargs; /* asyncio's create_task(coro, **kwargs) */

@@ -13,7 +13,8 @@
    Its owner may close the descriptor meanwhile and never tell, and the number may come back as
    another socket: so only the socket object that armed a watch finds it armed.  What cannot be
    told is that a closed descriptor lives on in another process, where epoll goes on to watch it:
-   those who pass a socket on do so after a wait or two, and until then nothing stays armed.
+   in a process that forks nothing stays armed; those who pass a socket on otherwise do so after a
+   wait or two, and until then nothing does either.
 
    The watch of a socket that is done with is parked: it stays in the table, out of everybody's
    sight, for the next socket by that number.  That spares the registration on trial and the
@@ -48,8 +49,9 @@ find_watch(HLLoop *loop, int fd)
 static void
 rest(HLWatch *watch)
 {
-    if (watch->rests < HL_RESTS_DISARMED) {
-        watch->rests++;
+    bool often = watch->rests >= HL_RESTS_DISARMED;
+    watch->rests += !often;
+    if (!often || watch->loop->st->has_forked) {
         hl_watch_disarm(watch);
     }
     watch->polls_rested = 0;
@@ -71,6 +73,16 @@ unlink_resting(HLWatch *watch)
             return;
         }
         link = &(*link)->next_resting;
+    }
+}
+
+void
+hl_watch_end_all_rests(HLLoop *loop)
+{
+    for (HLWatch *watch = loop->resting; watch != NULL; watch = watch->next_resting) {
+        if (hl_watch_wanted(watch) == 0 && watch->transport == NULL) {
+            hl_watch_disarm(watch);
+        }
     }
 }
 

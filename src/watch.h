@@ -47,6 +47,8 @@ void hl_watch_close(HLLoop *loop, int fd);
 void hl_watch_close_all(HLLoop *loop);
 /* Before a poll: let go of what has rested for long enough. */
 void hl_watch_end_rests(HLLoop *loop);
+/* Before a fork: have nothing registered that nobody waits for. */
+void hl_watch_end_all_rests(HLLoop *loop);
 /* Just before uv_run(): do what was postponed, and see that no descriptor was closed behind our back
    since it was armed.  libuv would abort. */
 void hl_watch_verify(HLLoop *loop);

@@ -289,3 +289,41 @@ def test_children_of_children_without_standard_streams(impl):
         fork(lambda: fork(lambda: fork(int)))
         """
     assert script_output(impl, source) == "0 [] " * 3
+
+
+SOCKET_KEPT_BY_A_CHILD = """
+import signal, socket, time
+
+async def main(early):
+    loop = asyncio.get_running_loop()
+    ours, peer = socket.socketpair()
+    ours.setblocking(False)
+    async def wait_once():
+        loop.call_later(0.001, peer.send, b"x")
+        assert await loop.sock_recv(ours, 10) == b"x"
+    for _ in range(8):
+        await wait_once()
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+    if not early:
+        await wait_once()
+    ours.shutdown(socket.SHUT_RDWR)
+    ours.close()
+    await asyncio.sleep(0.005)
+
+    busy = time.process_time()
+    await asyncio.sleep(0.2)
+    print("busy" if time.process_time() - busy > 0.15 else "idle")
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    peer.close()
+
+run(main(sys.argv[1] == "early"))
+"""
+
+
+@pytest.mark.parametrize("when", ["early", "late"])
+def test_a_closed_socket_that_a_child_still_has(impl, when):
+    """epoll goes on to watch it; but nobody waits for it."""
+    assert script_output(impl, CHILD + SOCKET_KEPT_BY_A_CHILD, when) == "idle\n"

@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 
+from . import _core
+
 _STANDARD_ERROR = 2
 
 
@@ -34,14 +36,11 @@ class _StandardNumbers:
             os.close(self._taken.pop())
 
 
-def _flush(loop_class):
-    # A child that closes a transport must not send what its parent has written, once more.
-    loop = asyncio._get_running_loop()
-    if isinstance(loop, loop_class):
-        loop._flush()
+def _before():
+    _core._before_fork(asyncio._get_running_loop())
 
 
-def register(loop_class):
+def register():
     """Have it done at each os.fork() from now on."""
     numbers = _StandardNumbers()
     os.register_at_fork(
@@ -49,7 +48,7 @@ def register(loop_class):
         after_in_parent=numbers.give_back,
         after_in_child=numbers.give_back,
     )
-    os.register_at_fork(before=functools.partial(_flush, loop_class))
+    os.register_at_fork(before=_before)
     if sys.version_info < (3, 12):
         # Signals to the child are none of the parent's. Later asyncios do so themselves.
         os.register_at_fork(after_in_child=functools.partial(signal.set_wakeup_fd, -1))

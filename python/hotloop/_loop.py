@@ -335,7 +335,7 @@ def new_event_loop():
     return EventLoop()
 
 
-_forking.register(EventLoop)
+_forking.register()
 
 if sys.version_info >= (3, 14):
     from ._debuggers import learn_task_layout
