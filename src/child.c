@@ -1,8 +1,9 @@
 /* Children: the end of each process is awaited by a pidfd, which is readable from then on.
 
-   States: waiting, then over (pidfd is -1).  The loop's watch is the only owner while it waits, and
-   the transport is told once.  The pidfd is ours: closed when the process has ended, or with us if
-   the loop is closed before.  Threads: the loop's.
+   States: open, so that the process is known whoever waits for it; waiting, from start() on; then
+   over (pidfd is -1).  The loop's watch is the only owner while it waits, and the transport is told
+   once.  The pidfd is ours: closed when the process has ended, or with us if the loop is closed
+   before.  Threads: the loop's.
 
    Linux only; elsewhere, and for want of descriptors, _process.py takes asyncio's threads. */
 
@@ -19,6 +20,7 @@
 typedef struct {
     PyObject_HEAD
     HLState *st;         /* borrowed: lives as long as our types */
+    PyObject *loop;      /* owned */
     PyObject *transport; /* owned: told of the end */
     PyObject *context;   /* owned, or NULL for an empty one: what it is told in */
     HLWatch *watch;      /* NULL if the loop closed it */
@@ -96,30 +98,43 @@ on_ended(HLLoop *loop, PyObject *op)
 /* ---- Making ---- */
 
 static int
-start_waiting(HLChild *self, HLLoop *loop, int pid)
+open_pidfd(int pid)
 {
-    self->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-    if (self->pidfd < 0) {
-        hl_set_errno(self->st);
-        return -1;
-    }
-    if (hl_capture_context(&self->context) < 0
-        || hl_watch_claim(loop, self->pidfd, true, (PyObject *)self, &self->watch) < 0) {
-        return -1;
-    }
-    hl_watch_set(self->watch, HL_READ, (PyObject *)self, on_ended);
-    return 0;
+    return (int)syscall(SYS_pidfd_open, pid, 0);
 }
+
+static PyObject *
+child_start(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    HLChild *self = (HLChild *)op;
+    HLLoop *loop = (HLLoop *)self->loop;
+    if (self->watch != NULL || self->pidfd < 0) {
+        Py_RETURN_NONE;
+    }
+    if (hl_loop_check_closed(loop) < 0 || hl_loop_check_process(loop) < 0
+        || hl_watch_claim(loop, self->pidfd, true, op, &self->watch) < 0) {
+        return NULL;
+    }
+    hl_watch_set(self->watch, HL_READ, op, on_ended);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef child_methods[] = {
+    {"start", child_start, METH_NOARGS,
+     "start($self, /)\n--\n\nWatch for the end of the process."},
+    {NULL, NULL, 0, NULL},
+};
 
 #else
 
 static int
-start_waiting(HLChild *self, HLLoop *Py_UNUSED(loop), int Py_UNUSED(pid))
+open_pidfd(int Py_UNUSED(pid))
 {
     errno = ENOSYS;
-    hl_set_errno(self->st);
     return -1;
 }
+
+static PyMethodDef child_methods[] = {{NULL, NULL, 0, NULL}};
 
 #endif
 
@@ -143,21 +158,28 @@ loop_watch_child(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     self->st = loop->st;
+    self->loop = Py_NewRef(op);
     self->transport = Py_NewRef(args[1]);
     self->context = NULL;
     self->watch = NULL;
-    self->pidfd = -1;
+    self->pidfd = open_pidfd((int)pid);
     PyObject_GC_Track(self);
-    int rc = start_waiting(self, loop, (int)pid);
-    Py_DECREF(self);
-    return hl_none_or_error(rc);
+    if (self->pidfd < 0) {
+        hl_set_errno(self->st);
+        Py_CLEAR(self);
+    }
+    else if (hl_capture_context(&self->context) < 0) {
+        Py_CLEAR(self);
+    }
+    return (PyObject *)self;
 }
 
 PyMethodDef hl_child_methods[] = {
     {"_watch_child", (PyCFunction)(void (*)(void))loop_watch_child, METH_FASTCALL,
      "_watch_child($self, pid, transport, /)\n--\n\n"
-     "Call transport._process_ended(returncode) when the child process has ended, or\n"
-     "transport._process_reaped(pidfd) if somebody else was first to wait for it."},
+     "Return an object that, once its start() was called, calls transport._process_ended(returncode)\n"
+     "when the child process has ended, or transport._process_reaped(pidfd) if somebody else was\n"
+     "first to wait for it."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -168,6 +190,7 @@ child_tp_traverse(PyObject *op, visitproc visit, void *arg)
 {
     HLChild *self = (HLChild *)op;
     Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->loop);
     Py_VISIT(self->transport);
     Py_VISIT(self->context);
     return 0;
@@ -177,6 +200,7 @@ static int
 child_tp_clear(PyObject *op)
 {
     HLChild *self = (HLChild *)op;
+    Py_CLEAR(self->loop);
     Py_CLEAR(self->transport);
     Py_CLEAR(self->context);
     return 0;
@@ -196,6 +220,7 @@ child_tp_dealloc(PyObject *op)
 
 static PyType_Slot child_slots[] = {
     {Py_tp_doc, "Somebody who waits for the end of a process."},
+    {Py_tp_methods, child_methods},
     {Py_tp_traverse, child_tp_traverse},
     {Py_tp_clear, child_tp_clear},
     {Py_tp_dealloc, child_tp_dealloc},

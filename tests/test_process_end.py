@@ -132,7 +132,7 @@ def test_a_callback_that_fails_is_reported_and_leaves_nothing(nothing_left):
         loop.set_exception_handler(lambda loop, context: contexts.append(context))
         told = Told()
         with subprocess.Popen(["sh", "-c", "exit 7"]) as process:
-            loop._watch_child(process.pid, told)
+            loop._watch_child(process.pid, told).start()
             while not contexts:
                 await asyncio.sleep(0.01)
             process.returncode = 7
@@ -155,7 +155,7 @@ def test_a_loop_closed_before_the_process_has_ended(nothing_left):
         before = open_descriptors()
         untold = Untold()
         gone = weakref.ref(untold)
-        loop._watch_child(process.pid, untold)
+        loop._watch_child(process.pid, untold).start()
         loop.call_soon(loop.stop)
         loop.run_forever()
         assert "pidfd" in str(open_descriptors())

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from processes import LIMIT, PIPE, children, ended_but_not_told, finish, pidfds
@@ -249,5 +250,52 @@ def test_a_pipe_that_cannot_be_connected(which, nothing_left, monkeypatch):
                 asyncio.create_subprocess_exec("sleep", "60", stdin=PIPE, stdout=PIPE, stderr=PIPE)
             )
         await asyncio.sleep(0.01)
+
+    HOTLOOP.run(main())
+
+
+@pytest.mark.parametrize("command", ["true", "sleep 0.01"])
+def test_what_a_process_left_in_its_pipes_is_told_before_its_end(impl, command):
+    """Also where the program keeps the loop busy until all has happened."""
+
+    class Protocol(asyncio.SubprocessProtocol):
+        def __init__(self):
+            self.events = []
+            self.over = asyncio.get_running_loop().create_future()
+
+        def connection_made(self, transport):
+            time.sleep(0.05)
+
+        def pipe_data_received(self, fd, data):
+            self.events.append(data)
+
+        def process_exited(self):
+            self.events.append("exited")
+
+        def connection_lost(self, exc):
+            self.over.set_result(None)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        transport, protocol = await loop.subprocess_exec(
+            Protocol, "sh", "-c", f"{command}; echo data", stdin=None, stderr=None
+        )
+        await protocol.over
+        transport.close()
+        return protocol.events
+
+    assert impl.run(main()) == [b"data\n", "exited"]
+
+
+def test_writing_to_a_process_that_has_ended():
+    """On asyncio the write sometimes comes first."""
+
+    async def main():
+        for _ in range(20):
+            process = await asyncio.create_subprocess_exec("true", stdin=asyncio.subprocess.PIPE)
+            await process.wait()
+            process.stdin.write(b"x")
+            with pytest.raises(ConnectionResetError, match="Connection lost"):
+                await process.stdin.drain()
 
     HOTLOOP.run(main())

@@ -212,12 +212,16 @@ class EventLoop(_core.Loop, Connecting, SocketCalls, asyncio.SelectorEventLoop):
             self, protocol, args, shell, stdin, stdout, stderr, bufsize, waiter, extra, **kwargs
         )
         try:
-            _process.watch(self, transport)
+            watch_now = _process.watch(self, transport)
         except BaseException:
             transport.close()
             raise
         try:
-            await waiter
+            try:
+                await waiter
+            finally:
+                if watch_now is not None:
+                    watch_now()
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException:

@@ -100,15 +100,20 @@ def _connects_plainly(loop):
 
 
 def watch(loop, transport):
-    """Have transport._process_exited() called when the process has ended."""
+    """Have transport._process_exited() called when the process has ended.
+
+    Returns None, or a function to be called once the pipes are watched: what the process has left in them is told
+    before its end.
+    """
     try:
-        loop._watch_child(transport._pid, transport)
+        return loop._watch_child(transport._pid, transport).start
     except ProcessLookupError:
         # Reaped already, by somebody who reaps whatever ends.
         loop.call_soon(transport._process_reaped, None)
     except OSError:
         # For want of descriptors, say.
         _threads().add_child_handler(transport._pid, loop._child_watcher_callback, transport)
+    return None
 
 
 # Linux 6.15 and later remember the status of a reaped process for those who have its pidfd.
