@@ -10,7 +10,6 @@
 
 #include "executor.h"
 #include <sched.h>
-#include <unistd.h>
 
 HLCall *
 hl_call_new(HLState *st, PyObject *future, PyObject *func, PyObject *const *args, Py_ssize_t nargs)

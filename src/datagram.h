@@ -1,4 +1,4 @@
-/* The datagram transport's object and what its two files share. */
+/* The datagram transport's object and what its four files share. */
 #ifndef HL_DATAGRAM_H
 #define HL_DATAGRAM_H
 

@@ -543,7 +543,6 @@ hl_datagram_setup(PyObject *module, HLState *st)
         Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
     PyObject *bases = PyTuple_Pack(2, st->StockTransport, st->StockDatagramTransport);
     if (bases == NULL) {
-        Py_XDECREF(bases);
         return -1;
     }
     st->DatagramTransportType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &spec, bases);

@@ -183,6 +183,7 @@ handle_tp_traverse(PyObject *self, visitproc visit, void *arg)
     }
     Py_VISIT(h->args_tuple);
     Py_VISIT(h->source_traceback);
+    Py_VISIT(h->repr);
     Py_VISIT(h->when);
     return 0;
 }

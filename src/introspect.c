@@ -60,12 +60,12 @@ hl_task_unregister(PyObject *self)
 }
 
 /* The set inside the WeakSet, borrowed for as long as the WeakSet lives: for ever. */
-static int
+static void
 find_registry(HLState *st)
 {
     PyObject *weakset = st->scheduled_tasks != NULL ? st->scheduled_tasks : st->all_tasks_weakset;
     if (weakset == NULL) {
-        return 0;
+        return;
     }
     st->registry = PyObject_GetAttrString(weakset, "data");
     if (st->registry == NULL) {
@@ -74,7 +74,6 @@ find_registry(HLState *st)
     else if (!PySet_CheckExact(st->registry)) {
         Py_CLEAR(st->registry);
     }
-    return 0;
 }
 
 /* ---- The stock fields ---- */
@@ -277,7 +276,8 @@ static PyMethodDef introspect_methods[] = {
 int
 hl_introspect_setup(PyObject *module, HLState *st)
 {
-    if (find_registry(st) < 0 || (PY_VERSION_HEX >= 0x030D0000 && find_loop(st) < 0)) {
+    find_registry(st);
+    if (PY_VERSION_HEX >= 0x030D0000 && find_loop(st) < 0) {
         return -1;
     }
     return PyModule_AddFunctions(module, introspect_methods);

@@ -12,7 +12,6 @@
 
 #include "hotloop.h"
 #include "executor.h"
-#include <unistd.h>
 
 bool
 hl_is_loop(HLState *st, PyObject *object)

@@ -19,7 +19,6 @@
    has it, and every worker's thread.  The pool knows neither executor nor loops. */
 
 #include "executor.h"
-#include <unistd.h>
 
 /* The queue's links are calls'. */
 static HLCall *

@@ -508,7 +508,7 @@ listener_tp_dealloc(PyObject *op)
     Py_DECREF(type);
 }
 
-PyMethodDef hl_server_methods[] = {
+static PyMethodDef server_methods[] = {
     {"_listen", (PyCFunction)(void (*)(void))loop_listen, METH_FASTCALL | METH_KEYWORDS,
      "_listen($self, protocol_factory, sock, server, backlog, context)\n--\n\n"
      "Accept connections of a listening socket, with a new protocol for each."},
@@ -538,5 +538,5 @@ hl_server_setup(PyObject *module, HLState *st)
     if (st->ListenerType == NULL) {
         return -1;
     }
-    return hl_type_add_methods(st->LoopType, hl_server_methods);
+    return hl_type_add_methods(st->LoopType, server_methods);
 }

@@ -14,7 +14,6 @@
    one waits for ever, as in asyncio.  Threads: the loop's only. */
 
 #include "sock.h"
-#include <unistd.h>
 
 typedef struct {
     PyObject_HEAD

@@ -14,7 +14,7 @@ import threading
 import hypothesis
 import pytest
 
-pytest.register_assert_rewrite("processes", "sockets", "support")
+pytest.register_assert_rewrite("datagrams", "processes", "sockets", "streams", "support")
 
 from processes import children, threads_end
 from sockets import datagram_pair

@@ -9,9 +9,8 @@ import warnings
 import weakref
 
 import pytest
-from streams import Events, connect, on_loop, plain, raw_pair, read_all, receive_all, reset
+from streams import Events, connect, on_loop, plain, raw_pair, read_all, receive_all
 from support import (
-    HOTLOOP,
     IMPLEMENTATIONS,
     PATIENCE,
     Contexts,
@@ -697,79 +696,3 @@ def test_a_transport_whose_loop_is_closed():
 
     closed = ("raised", RuntimeError, "Event loop is closed")
     assert same_on_both(scenario)[:2] == [closed, closed]
-
-
-# asyncio leaves its transport half closed, or half made.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("served", [True, False])
-def test_a_socket_that_cannot_be_closed(served, kind):
-    """What close() raises is told, and the rest is done nevertheless."""
-
-    def close_behind(protocol, exc):
-        os.close(protocol.transport.get_extra_info("socket").fileno())
-
-    async def main():
-        loop = asyncio.get_running_loop()
-        protocol = Events(connection_lost=close_behind)
-        if not served:
-            _, peer = await connect(protocol, kind)
-        else:
-            server = await loop.create_server(lambda: protocol, "127.0.0.1", 0)
-            peer = socket.create_connection(server.sockets[0].getsockname())
-            await until(lambda: protocol.transport)
-        peer.close()
-        await asyncio.wait_for(protocol.lost, LIMIT)
-        if served:
-            server.close()
-        return protocol.log
-
-    _, contexts = same_on_both(on_loop(main))
-    assert [exception[0] for *_, exception in contexts] == [OSError]
-
-
-def test_sendfile_ends_though_connection_lost_fails(tmp_path):
-    """In older asyncios it never does."""
-
-    def fail(protocol, exc):
-        raise ValueError("connection_lost")
-
-    async def main():
-        loop = asyncio.get_running_loop()
-        protocol = Events(connection_lost=fail)
-        transport, peer = await connect(protocol)
-        transport.write(BIG)
-        path = tmp_path / "file"
-        path.write_bytes(b"data")
-        with path.open("rb") as file:
-            sending = loop.create_task(loop.sendfile(transport, file))
-            await asyncio.sleep(0.001)
-            transport.abort()
-            done, _ = await asyncio.wait([sending], timeout=LIMIT)
-            assert done and type(sending.exception()) is ConnectionError
-        peer.close()
-
-    _, contexts = on_loop(main)(HOTLOOP)
-    assert [exception for *_, exception in contexts] == [(ValueError, "connection_lost")]
-
-
-def test_sendfile_after_a_write_that_fails(tmp_path):
-    async def main():
-        loop = asyncio.get_running_loop()
-        protocol = Events()
-        transport, peer = await connect(protocol, "tcp")
-        transport.pause_reading()
-        reset(peer)
-        await asyncio.sleep(0.001)
-        transport.write(b"head")
-        path = tmp_path / "file"
-        path.write_bytes(b"data")
-        with path.open("rb") as file:
-            try:
-                await loop.sendfile(transport, file)
-            except Exception as exc:
-                result = type(exc), str(exc)
-        await protocol.lost
-        return result, protocol.log
-
-    (result, _), _ = same_on_both(on_loop(main))
-    assert result == (RuntimeError, "Transport is closing")

@@ -206,7 +206,9 @@ WRITES = st.tuples(st.just("write"), SIZES)
 STEPS = st.one_of(
     WRITES,
     WRITES,
-    st.tuples(st.just("writelines"), st.lists(SIZES, max_size=4)) if PAUSES_IN_WRITELINES else WRITES,
+    st.tuples(st.just("writelines"), st.lists(SIZES, max_size=4))
+    if PAUSES_IN_WRITELINES
+    else WRITES,
     st.tuples(st.just("limits"), st.integers(0, 30_000), st.integers(0, 30_000)),
     st.tuples(st.just("peer reads"), SIZES),
     st.tuples(st.just("peer reads"), st.just(1 << 20)),

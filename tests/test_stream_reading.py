@@ -13,7 +13,6 @@ from support import (
     PATIENCE,
     SANITIZED,
     Logged,
-    outcome,
     same_on_both,
     script_output,
     until,
@@ -634,40 +633,6 @@ def test_an_error_of_reading_is_logged_in_debug_mode_only():
     assert kind is ConnectionResetError and level == logging.DEBUG
 
 
-# asyncio leaves its transport half closed, or half made.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-@pytest.mark.parametrize("when", ["at first", "set_protocol"])
-def test_a_protocol_of_which_nobody_can_tell_what_it_is(error, when):
-    class Strange(asyncio.Protocol):
-        @property
-        def __class__(self):
-            raise error("its class")
-
-    async def main():
-        protocol = Events()
-        transport, peer = await connect(protocol)
-        if when == "at first":
-            ours, theirs = raw_pair()
-            loop = asyncio.get_running_loop()
-            try:
-                await loop.create_connection(Strange, sock=ours)
-            except BaseException as exc:
-                result = type(exc), str(exc)
-            ours.close()
-            theirs.close()
-        else:
-            result = outcome(transport.set_protocol, Strange())
-        same = transport.get_protocol() is protocol
-        transport.close()
-        peer.close()
-        await protocol.lost
-        return result, same
-
-    (result, same), _ = same_on_both(on_loop(main))
-    assert error in result and same
-
-
 SHRINKING = """
 import socket
 from resource import getpagesize
@@ -711,32 +676,3 @@ run(main())
 @pytest.mark.skipif(SANITIZED, reason="the sanitizer keeps what is freed")
 def test_a_small_message_does_not_keep_the_memory_of_a_large_one(impl):
     assert script_output(impl, SHRINKING) == "True True\n"
-
-
-def test_the_truth_of_what_eof_received_returns():
-    class Strange:
-        def __bool__(self):
-            raise ValueError("bool")
-
-    def eof(protocol):
-        protocol.transport.pause_reading()
-        return Strange()
-
-    async def main():
-        protocol = Events(eof_received=eof)
-        transport, peer = await connect(protocol)
-        peer.close()
-        await until(lambda: "eof_received" in protocol.log)
-        await asyncio.sleep(0)
-        closing = transport.is_closing()
-        transport.close()
-        await protocol.lost
-        return closing, protocol.log
-
-    def scenario(impl):
-        # asyncio names no callback: the Handle was cancelled by pause_reading().
-        result, contexts = on_loop(main)(impl)
-        return result, [exception for *_, exception in contexts]
-
-    (closing, _), contexts = same_on_both(scenario)
-    assert not closing and len(contexts) == 1

@@ -145,6 +145,7 @@ class EventLoop(_core.Loop, Connecting, SocketCalls, asyncio.SelectorEventLoop):
     _sendfile_fallback = _sendfile.fallback
 
     async def sendfile(self, transport, file, offset=0, count=None, *, fallback=True):
+        """Send a file through a transport; return how many bytes. See asyncio."""
         self._flush()  # a write that fails ends the connection, of which asyncio asks first
         return await super().sendfile(transport, file, offset, count, fallback=fallback)
 
