@@ -109,7 +109,8 @@ static PyObject *
 get_peername(HLStream *self)
 {
     if (self->peer.object == NULL && self->peer.address.length > 0) {
-        self->peer.object = hl_address_object(&self->peer.address.any, self->peer.address.length);
+        PyObject *object = hl_address_object(&self->peer.address.any, self->peer.address.length);
+        Py_XSETREF(self->peer.object, object); /* a finalizer may have asked, too */
     }
     return self->peer.object;
 }

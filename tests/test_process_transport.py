@@ -254,6 +254,7 @@ def test_a_pipe_that_cannot_be_connected(which, nothing_left, monkeypatch):
     HOTLOOP.run(main())
 
 
+@pidfds
 @pytest.mark.parametrize("command", ["true", "sleep 0.01"])
 def test_what_a_process_left_in_its_pipes_is_told_before_its_end(command):
     """Also where the program keeps the loop busy until all has happened. asyncio's order varies with its version."""
@@ -287,6 +288,7 @@ def test_what_a_process_left_in_its_pipes_is_told_before_its_end(command):
     assert HOTLOOP.run(main()) == [b"data\n", "exited"]
 
 
+@pidfds
 def test_writing_to_a_process_that_has_ended():
     """On asyncio the write sometimes comes first."""
 

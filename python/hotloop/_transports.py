@@ -50,14 +50,14 @@ class TransportSocket(trsock.TransportSocket):
     does while anybody but the transport and this object refers to the socket (hl_stream_is_shared()).
     """
 
-    __slots__ = ("_lent",)
+    __slots__ = ("_kept",)
 
     def fileno(self):
-        self._lent = self._sock
+        self._kept = self._sock
         return super().fileno()
 
     def dup(self):
-        self._lent = self._sock
+        self._kept = self._sock
         return super().dup()
 
 
