@@ -166,9 +166,8 @@ loop_watch_child(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
     PyObject_GC_Track(self);
     if (self->pidfd < 0) {
         hl_set_errno(self->st);
-        Py_CLEAR(self);
     }
-    else if (hl_capture_context(&self->context) < 0) {
+    if (self->pidfd < 0 || hl_capture_context(&self->context) < 0) {
         Py_CLEAR(self);
     }
     return (PyObject *)self;

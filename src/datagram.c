@@ -151,29 +151,6 @@ hl_datagram_handle_error(PyObject *self, const char *message)
     return rc;
 }
 
-/* What asyncio's Handle would tell of an exception in a callback of ours: there is no handle, so
-   one is made.  -1 only with an exception that has to leave the loop. */
-static int
-report_failure(HLLoop *loop, PyObject *self, PyObject *context, const char *callback)
-{
-    if (hl_is_fatal()) {
-        return -1;
-    }
-    PyObject *exc = hl_take_exception();
-    PyObject *method = PyObject_GetAttrString(self, callback);
-    PyObject *handle = method != NULL ? hl_handle_new(loop, method, NULL, 0, context) : NULL;
-    Py_XDECREF(method);
-    if (handle == NULL) {
-        PyErr_WriteUnraisable(self);
-        Py_DECREF(exc);
-        return 0;
-    }
-    hl_give_exception(exc);
-    int rc = hl_handle_report_failure(handle);
-    hl_handle_release(handle);
-    return rc;
-}
-
 int
 hl_datagram_run(HLLoop *loop, PyObject *self, PyObject *context, int (*callback)(PyObject *),
                 const char *name)
@@ -182,7 +159,7 @@ hl_datagram_run(HLLoop *loop, PyObject *self, PyObject *context, int (*callback)
     int rc = hl_context_switch(loop, context) < 0 ? -1 : callback(self);
     if (rc < 0) {
         hl_context_leave(loop); /* the exception handler enters it */
-        rc = report_failure(loop, self, context, name);
+        rc = hl_handle_report_method(loop, self, name, context);
     }
     Py_DECREF(context);
     return rc;

@@ -318,9 +318,9 @@ datagram_get_buffer(PyObject *self, void *Py_UNUSED(closure))
     PyObject *list = PyList_New(0);
     for (size_t i = 0; list != NULL && i < queue->length; i++) {
         HLDatagram *item = hl_datagram_at(queue, i);
+        /* Owned: the tuple may start the collector, and that finalizers, which clear the queue. */
         PyObject *data = Py_NewRef(item->data), *addr = Py_NewRef(item->addr);
-        PyObject *pair = PyTuple_Pack(2, data,
-                                      addr); /* may run finalizers, which clear the queue */
+        PyObject *pair = PyTuple_Pack(2, data, addr);
         Py_DECREF(data);
         Py_DECREF(addr);
         if (pair == NULL || PyList_Append(list, pair) < 0) {

@@ -1,7 +1,7 @@
-/* Which process is this, and has it children?  A loop belongs to the one that made it, and is asked so often that
-   getpid() would count.  So its answer is kept, in a page that the kernel empties in a child of
-   fork(), however that was called.  A fact of the process, the same in every interpreter; the
-   page is never freed.  Any thread may ask. */
+/* Which process is this, and has it children?  A loop belongs to the one that made it, and is asked
+   so often that getpid() would count.  So its answer is kept, in a page that the kernel empties in
+   a child of fork(), however that was called.  A fact of the process, the same in every
+   interpreter; the page is never freed.  Any thread may ask. */
 
 #include "hotloop.h"
 #include "watch.h"
