@@ -151,20 +151,6 @@ hl_datagram_handle_error(PyObject *self, const char *message)
     return rc;
 }
 
-int
-hl_datagram_run(HLLoop *loop, PyObject *self, PyObject *context, int (*callback)(PyObject *),
-                const char *name)
-{
-    Py_INCREF(context);
-    int rc = hl_context_switch(loop, context) < 0 ? -1 : callback(self);
-    if (rc < 0) {
-        hl_context_leave(loop); /* the exception handler enters it */
-        rc = hl_handle_report_method(loop, self, name, context);
-    }
-    Py_DECREF(context);
-    return rc;
-}
-
 /* loop.call_soon(function, first, second), where either may be NULL */
 static int
 call_soon(HLDatagramTransport *t, PyObject *function, PyObject *first, PyObject *second)

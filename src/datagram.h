@@ -97,10 +97,6 @@ int hl_datagram_complain(PyObject *self, const char *message, PyObject *exc);
 /* A system call or a method of the socket raised what is set: an OSError is the protocol's to
    know, anything else ends the transport.  -1 with an exception for the caller. */
 int hl_datagram_handle_error(PyObject *self, const char *message);
-/* What a Handle does: run callback in context, report what it raises as that of the method name.
-   -1 only with an exception that has to leave the loop. */
-int hl_datagram_run(HLLoop *loop, PyObject *self, PyObject *context, int (*callback)(PyObject *),
-                    const char *name);
 
 /* From now on queue self when the descriptor is ready; *context: a copy of the current one. */
 int hl_datagram_watch(PyObject *self, HLSide side, HLOnReady on_ready, PyObject **context);
@@ -122,13 +118,13 @@ int hl_datagram_connection_lost(PyObject *self, PyObject *exc);
 int hl_datagram_start_reading(PyObject *self);
 void hl_datagram_stop_reading(PyObject *self);
 /* One round of receiving, in the context for it. */
-int hl_datagram_read(PyObject *self);
+int hl_datagram_read(HLLoop *loop, PyObject *self);
 
 /* ---- From datagramwrite.c ---- */
 
 int hl_datagram_send(PyObject *self, PyObject *data, PyObject *addr);
 /* Send what is queued, as far as the kernel takes it. */
-int hl_datagram_write(PyObject *self);
+int hl_datagram_write(HLLoop *loop, PyObject *self);
 void hl_datagram_stop_writing(PyObject *self);
 /* Tell the protocol to pause if too much is queued. */
 int hl_datagram_check_pause(PyObject *self);

@@ -236,7 +236,7 @@ receive_by_method(HLDatagramTransport *t)
 }
 
 int
-hl_datagram_read(PyObject *self)
+hl_datagram_read(HLLoop *Py_UNUSED(loop), PyObject *self)
 {
     HLDatagramTransport *t = hl_datagram(self);
     if (t->conn_lost || t->sock == NULL) {
@@ -267,7 +267,7 @@ on_readable(HLLoop *loop, PyObject *self)
     if (!t->reading || t->continues) {
         return 0;
     }
-    int rc = hl_datagram_run(loop, self, t->read_context, hl_datagram_read, "_read_ready");
+    int rc = hl_handle_run_method(loop, self, hl_datagram_read, "_read_ready", &t->read_context);
     PyObject *raised = hl_take_exception();
     if (continue_soon(self) < 0) {
         PyErr_WriteUnraisable(self);
@@ -286,7 +286,7 @@ on_continue(HLLoop *loop, PyObject *self)
         t->continues = false;
         return 0;
     }
-    int rc = hl_datagram_run(loop, self, t->read_context, hl_datagram_read, "_read_ready");
+    int rc = hl_handle_run_method(loop, self, hl_datagram_read, "_read_ready", &t->read_context);
     t->continues = t->reading;
     PyObject *raised = hl_take_exception();
     if (t->continues && hl_loop_push_io(loop, self, on_continue) < 0) {

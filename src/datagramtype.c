@@ -68,9 +68,9 @@ datagram_add_reader(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 datagram_read_ready(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    PyObject *loop = Py_XNewRef(
-        (PyObject *)hl_datagram(self)->loop); /* the protocol may drop everything */
-    int rc = hl_datagram_read(self);
+    HLLoop *loop = hl_datagram(self)->loop;
+    Py_XINCREF(loop); /* the protocol may drop everything */
+    int rc = hl_datagram_read(loop, self);
     Py_XDECREF(loop);
     return hl_none_or_error(rc);
 }
@@ -78,8 +78,9 @@ datagram_read_ready(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 datagram_sendto_ready(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    PyObject *loop = Py_XNewRef((PyObject *)hl_datagram(self)->loop);
-    int rc = hl_datagram_write(self);
+    HLLoop *loop = hl_datagram(self)->loop;
+    Py_XINCREF(loop);
+    int rc = hl_datagram_write(loop, self);
     Py_XDECREF(loop);
     return hl_none_or_error(rc);
 }

@@ -323,7 +323,7 @@ send_first(HLDatagramTransport *t)
 }
 
 int
-hl_datagram_write(PyObject *self)
+hl_datagram_write(HLLoop *Py_UNUSED(loop), PyObject *self)
 {
     HLDatagramTransport *t = hl_datagram(self);
     while (t->sending.length > 0 && t->sock != NULL) {
@@ -357,7 +357,7 @@ static int
 on_writable(HLLoop *loop, PyObject *self)
 {
     HLDatagramTransport *t = hl_datagram(self);
-    return t->writing
-               ? hl_datagram_run(loop, self, t->write_context, hl_datagram_write, "_sendto_ready")
-               : 0;
+    return t->writing ? hl_handle_run_method(loop, self, hl_datagram_write, "_sendto_ready",
+                                             &t->write_context)
+                      : 0;
 }

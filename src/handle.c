@@ -289,6 +289,28 @@ hl_handle_report_method(HLLoop *loop, PyObject *object, const char *method, PyOb
 }
 
 int
+hl_handle_run_method(HLLoop *loop, PyObject *object, HLOnReady run, const char *method,
+                     PyObject **context)
+{
+    bool blank = *context == NULL;
+    if (hl_context_enter(loop, *context) < 0) {
+        return -1;
+    }
+    PyObject *own = Py_XNewRef(*context); /* the object may begin to wait in another one */
+    int rc = run(loop, object);
+    if (blank) {
+        own = rc < 0 ? Py_NewRef(loop->contexts.blank) : NULL;
+        hl_blank_return(loop, context);
+    }
+    if (rc < 0) {
+        hl_context_leave(loop);
+        rc = hl_handle_report_method(loop, object, method, own);
+    }
+    Py_XDECREF(own);
+    return rc;
+}
+
+int
 hl_task_report_failure(HLLoop *loop, PyObject *task, PyObject *woken_by)
 {
     PyObject *raised = hl_take_exception();

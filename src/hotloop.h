@@ -328,9 +328,13 @@ int hl_handle_run_done(HLLoop *loop, PyObject *callback, PyObject *future);
 /* The callback raised what is set: tell the exception handler.  -1 if it was a fatal exception. */
 int hl_handle_report_failure(PyObject *self);
 /* The same, with the handle that asyncio would have made: for object.method, or object if it has none,
-   in that context (NULL: the current one); for a step of a task, which woken_by led to, if that is a
-   future (else NULL or an exception). */
+   in that context (NULL: the current one). */
 int hl_handle_report_method(HLLoop *loop, PyObject *object, const char *method, PyObject *context);
+/* Run what is in the place of object.method, in that context (NULL: an empty one, kept there if
+   somebody else keeps it), and report what it raises.  -1 only for what has to leave the loop. */
+int hl_handle_run_method(HLLoop *loop, PyObject *object, HLOnReady run, const char *method,
+                         PyObject **context);
+/* A step of a task failed, which woken_by led to, if that is a future (else NULL or an exception). */
 int hl_task_report_failure(HLLoop *loop, PyObject *task, PyObject *woken_by);
 /* The handle that asyncio would have made for that; context NULL means an empty one. */
 PyObject *hl_handle_new_done(HLLoop *loop, PyObject *callback, PyObject *future,

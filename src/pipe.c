@@ -64,29 +64,15 @@ hl_pipe_unwatch(HLPipe *self, HLSide side)
 }
 
 int
-hl_pipe_on_ready(HLPipe *self, HLLoop *loop, HLSide side, int (*on_ready)(HLPipe *, HLLoop *))
+hl_pipe_on_ready(HLLoop *loop, PyObject *op, HLSide side, HLOnReady on_ready)
 {
+    HLPipe *self = (HLPipe *)op;
     PyObject **context = side == HL_READ ? &self->context : &self->write_context;
-    if (self->loop != loop || hl_watch_waiting(loop, self->fd, side) != (PyObject *)self) {
+    if (self->loop != loop || hl_watch_waiting(loop, self->fd, side) != op) {
         return 0; /* stopped between the poll and now */
     }
-    bool blank = *context == NULL;
-    if (hl_context_enter(loop, *context) < 0) {
-        return -1;
-    }
-    PyObject *own = Py_XNewRef(*context); /* the callback may begin to wait in another one */
-    int rc = on_ready(self, loop);
-    if (blank) {
-        own = rc < 0 ? Py_NewRef(loop->contexts.blank) : NULL;
-        hl_blank_return(loop, context);
-    }
-    if (rc < 0) {
-        const char *method = side == HL_READ ? "_read_ready" : "_write_ready";
-        hl_context_leave(loop);
-        rc = hl_handle_report_method(loop, (PyObject *)self, method, own);
-    }
-    Py_XDECREF(own);
-    return rc;
+    const char *method = side == HL_READ ? "_read_ready" : "_write_ready";
+    return hl_handle_run_method(loop, op, on_ready, method, context);
 }
 
 /* ---- Trouble ---- */

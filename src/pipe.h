@@ -51,7 +51,7 @@ int hl_pipe_watch(HLPipe *self, HLSide side, HLOnReady on_ready);
 int hl_pipe_unwatch(HLPipe *self, HLSide side);
 /* The descriptor is ready: call on_ready in the context that was current when waiting began, if
    the transport still waits. */
-int hl_pipe_on_ready(HLPipe *self, HLLoop *loop, HLSide side, int (*on_ready)(HLPipe *, HLLoop *));
+int hl_pipe_on_ready(HLLoop *loop, PyObject *op, HLSide side, HLOnReady on_ready);
 /* call_soon(object.name, arg), or without the argument for NULL; the transport must not be closed. */
 int hl_pipe_schedule(HLPipe *self, PyObject *object, const char *name, PyObject *arg);
 /* Stop reading, and have connection_lost(exc) called soon; exc may be NULL. */

@@ -63,8 +63,9 @@ received_eof(HLPipe *self)
 }
 
 static int
-read_ready(HLPipe *self, HLLoop *loop)
+read_ready(HLLoop *loop, PyObject *op)
 {
+    HLPipe *self = (HLPipe *)op;
     if (self->losing || self->protocol == NULL) {
         return 0;
     }
@@ -87,7 +88,7 @@ read_ready(HLPipe *self, HLLoop *loop)
 static int
 on_readable(HLLoop *loop, PyObject *op)
 {
-    return hl_pipe_on_ready((HLPipe *)op, loop, HL_READ, read_ready);
+    return hl_pipe_on_ready(loop, op, HL_READ, read_ready);
 }
 
 /* ---- Methods ---- */
@@ -97,7 +98,7 @@ pipe_read_ready(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     HLPipe *self = (HLPipe *)op;
     HLLoop *loop = (HLLoop *)Py_XNewRef(self->loop);
-    int rc = loop != NULL ? read_ready(self, loop) : 0;
+    int rc = loop != NULL ? read_ready(loop, op) : 0;
     Py_XDECREF(loop);
     return hl_none_or_error(rc);
 }

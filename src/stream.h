@@ -150,7 +150,7 @@ int hl_stream_flush(HLStream *self);
 int hl_stream_flush_in_time(HLStream *self);
 void hl_stream_drop_queue(HLStream *self);
 /* The descriptor is writable. */
-int hl_stream_write_ready(HLStream *self);
+int hl_stream_write_ready(HLLoop *loop, PyObject *op);
 /* The exception that is set ends the connection. */
 int hl_stream_sending_failed(HLStream *self);
 /* shutdown(SHUT_WR).  -1 with an OSError. */

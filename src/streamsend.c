@@ -175,8 +175,9 @@ all_is_sent(HLStream *self)
 }
 
 int
-hl_stream_write_ready(HLStream *self)
+hl_stream_write_ready(HLLoop *Py_UNUSED(loop), PyObject *op)
 {
+    HLStream *self = (HLStream *)op;
     if (self->conn_lost || self->queue.size == 0) {
         return 0;
     }
@@ -192,11 +193,11 @@ hl_stream_write_ready(HLStream *self)
     return self->queue.size == 0 ? all_is_sent(self) : 0;
 }
 
-/* Borrowed, or NULL for an empty one. */
-static PyObject *
-context_of_writes(const HLStream *self)
+/* What is in it is NULL for an empty one. */
+static PyObject **
+context_of_writes(HLStream *self)
 {
-    return self->own_context ? self->context : self->write_context;
+    return self->own_context ? &self->context : &self->write_context;
 }
 
 /* Remember the context of the write() that runs now: what comes of it later runs in that. */
@@ -221,23 +222,8 @@ on_writable(HLLoop *loop, PyObject *op)
     if (!hl_watch_is_set(self->watch, HL_WRITE)) {
         return 0; /* stopped between the poll and now */
     }
-    PyObject *context = context_of_writes(self);
-    bool blank = context == NULL;
-    if (hl_context_enter(loop, context) < 0) {
-        return -1;
-    }
-    PyObject *own = Py_XNewRef(context);
-    int rc = hl_stream_write_ready(self);
-    if (blank) {
-        own = rc < 0 ? Py_NewRef(loop->contexts.blank) : NULL;
-        hl_blank_return(loop, NULL);
-    }
-    if (rc < 0) {
-        hl_context_leave(loop);
-        rc = hl_handle_report_method(loop, op, "_write_ready", own);
-    }
-    Py_XDECREF(own);
-    return rc;
+    return hl_handle_run_method(loop, op, hl_stream_write_ready, "_write_ready",
+                                context_of_writes(self));
 }
 
 /* ---- Flushing ---- */
@@ -283,9 +269,9 @@ flush_after_entry(HLLoop *loop, HLStream *self)
         return 0;
     }
     PyObject *failure = hl_take_exception();
-    PyObject *context = context_of_writes(self);
-    bool blank = context == NULL;
-    if (hl_context_enter(loop, context) < 0) {
+    PyObject **context = context_of_writes(self);
+    bool blank = *context == NULL;
+    if (hl_context_enter(loop, *context) < 0) {
         PyErr_Clear(); /* a transport's own is entered already, in the middle of an entry */
         blank = false;
     }
@@ -294,7 +280,7 @@ flush_after_entry(HLLoop *loop, HLStream *self)
     }
     int rc = not_all_sent(self, sent);
     if (blank) {
-        hl_blank_return(loop, NULL);
+        hl_blank_return(loop, context);
     }
     return rc;
 }

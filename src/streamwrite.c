@@ -260,7 +260,7 @@ stream_maybe_resume_protocol(PyObject *op, PyObject *Py_UNUSED(ignored))
 static PyObject *
 stream_write_ready(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    return hl_none_or_error(hl_stream_write_ready((HLStream *)op));
+    return hl_none_or_error(hl_stream_write_ready(NULL, op));
 }
 
 PyMethodDef hl_stream_write_methods[] = {

@@ -136,8 +136,9 @@ writing_failed(HLPipe *self)
 }
 
 static int
-reader_is_gone(HLPipe *self, HLLoop *Py_UNUSED(loop))
+reader_is_gone(HLLoop *Py_UNUSED(loop), PyObject *op)
 {
+    HLPipe *self = (HLPipe *)op;
     if (self->losing) {
         return 0;
     }
@@ -172,8 +173,9 @@ write_some(HLPipe *self, const char *data, Py_ssize_t length)
 }
 
 static int
-write_ready(HLPipe *self, HLLoop *Py_UNUSED(loop))
+write_ready(HLLoop *Py_UNUSED(loop), PyObject *op)
 {
+    HLPipe *self = (HLPipe *)op;
     if (buffered(self) == 0) {
         return hl_pipe_unwatch(self, HL_WRITE);
     }
@@ -204,13 +206,13 @@ write_ready(HLPipe *self, HLLoop *Py_UNUSED(loop))
 static int
 on_writable(HLLoop *loop, PyObject *op)
 {
-    return hl_pipe_on_ready((HLPipe *)op, loop, HL_WRITE, write_ready);
+    return hl_pipe_on_ready(loop, op, HL_WRITE, write_ready);
 }
 
 static int
 on_hangup(HLLoop *loop, PyObject *op)
 {
-    return hl_pipe_on_ready((HLPipe *)op, loop, HL_READ, reader_is_gone);
+    return hl_pipe_on_ready(loop, op, HL_READ, reader_is_gone);
 }
 
 /* ---- write ---- */
@@ -328,13 +330,13 @@ pipe_maybe_resume_protocol(PyObject *op, PyObject *Py_UNUSED(ignored))
 static PyObject *
 pipe_write_ready(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    return hl_none_or_error(write_ready((HLPipe *)op, NULL));
+    return hl_none_or_error(write_ready(NULL, op));
 }
 
 static PyObject *
 pipe_read_ready(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    return hl_none_or_error(reader_is_gone((HLPipe *)op, NULL));
+    return hl_none_or_error(reader_is_gone(NULL, op));
 }
 
 PyMethodDef hl_write_pipe_methods[] = {
