@@ -135,6 +135,7 @@ struct HLLoop {
     int64_t opened_ns;
     int turns_since_poll;
     uint64_t polls;    /* how many there were */
+    bool waited;       /* for what came last: there is little to do */
     PyObject *poller;  /* owned, or NULL: see select.c */
     bool in_poller;    /* the loop waits for it */
     double poll_limit; /* seconds, or one of HL_POLL_* */

@@ -24,6 +24,7 @@
 
 #define HL_POLL_INTERVAL_NS 50000
 #define HL_POLL_MAX_TURNS 1024        /* in case the processor's counter is not to be trusted */
+#define HL_WAIT_SHARE 4               /* of the interval: a poll that took longer had to wait */
 #define HL_CALIBRATION_NS 1000000     /* how far apart the clocks are compared, at least */
 #define HL_NEAR_SECONDS 0.020
 #define HL_DEEP_SLEEP_SECONDS 0.003   /* a processor that idles longer than this ... */
@@ -203,12 +204,15 @@ arm_timers(HLLoop *loop, bool *due)
     return 0;
 }
 
-static void
+/* Did it have to wait? */
+static bool
 run_detached(HLLoop *loop, uv_run_mode mode)
 {
+    uint64_t before = hl_ticks();
     detach(loop);
     uv_run(&loop->uv, mode);
     hl_loop_attach(loop);
+    return hl_ticks() - before > loop->poll_interval_ticks / HL_WAIT_SHARE;
 }
 
 /* Let the interpreter do what it does between two lines of Python: give the GIL to a thread that
@@ -285,11 +289,12 @@ note_poll(HLLoop *loop)
 int
 hl_poll(HLLoop *loop, bool may_block)
 {
-    bool due = false;
+    bool due = false, waited = false;
     /* A child that was forked in a callback and returned to the loop must stop here. */
     if (hl_loop_check_process(loop) < 0) {
         return -1;
     }
+    size_t before = loop->ready.length;
     hl_watch_end_rests(loop);
     bool polled = (may_block || is_wanted(loop)) && hl_watch_register(loop);
     may_block = may_block && !polled;
@@ -307,7 +312,7 @@ hl_poll(HLLoop *loop, bool may_block)
         atomic_store(&loop->sleeping, 1);
         /* From here on senders wake us; what they sent before is seen now. */
         bool nothing = hl_inbox_is_empty(&loop->inbox) && loop->ready.length == 0;
-        run_detached(loop, nothing ? UV_RUN_ONCE : UV_RUN_NOWAIT);
+        waited = run_detached(loop, nothing ? UV_RUN_ONCE : UV_RUN_NOWAIT);
         atomic_store(&loop->sleeping, 0);
     }
     else if (is_wanted(loop)) {
@@ -320,6 +325,9 @@ hl_poll(HLLoop *loop, bool may_block)
         if (yield_if_asked(loop) < 0) {
             return -1;
         }
+    }
+    if (waited || loop->ready.length > before) {
+        loop->waited = waited;
     }
     note_poll(loop);
     return loop->signal_count > 0 ? hl_wakeup_deliver(loop) : 0;

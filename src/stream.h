@@ -48,6 +48,8 @@ struct HLStream {
     const int *sock_fd;     /* where sock keeps its descriptor, or &fd if that is not known */
     HLWatch *watch;         /* NULL if the loop or another transport took it */
     HLStream *next_unflushed;
+    uint64_t last_write;                  /* after how many of the loop's polls it came */
+    unsigned int writes, expected_writes; /* since that poll; after the one before */
     HLWriteQueue queue;
     size_t high_water, low_water;
     size_t max_size;      /* of what data_received() gets at once */

@@ -3,11 +3,13 @@
    write() only queues (streamwrite.c); the transport is flushed when the entry of the ready queue
    that wrote returns, so that a response written in pieces leaves in one sendmsg().  If the next
    entry is a transport's or a task's that was woken, it waits for that one too, HL_FLUSH_INTERVALS
-   at most: a peer on the same machine is woken once for many responses (run.c).  Nobody can tell:
-   what could observe the queue (its size, limits, closing, pause_writing()) flushes first, and so
-   does a write from outside the running loop, or to a socket that somebody else refers to.  What
-   the kernel does not take waits until the descriptor is writable; only that counts as buffered,
-   as in asyncio. */
+   at most: a peer on the same machine is woken once for many responses (run.c).  But a loop that
+   has nothing else to do sends at once what is likely to be all, for the peer works meanwhile.
+
+   Nobody can tell: what could observe the queue (its size, limits, closing, pause_writing())
+   flushes first, and so does a write from outside the running loop, or to a socket that somebody
+   else refers to.  What the kernel does not take waits until the descriptor is writable; only that
+   counts as buffered, as in asyncio. */
 
 #include "stream.h"
 
@@ -362,6 +364,39 @@ flush_after_close(HLStream *self)
     return hl_loop_check_closed(self->loop);
 }
 
+/* Offer all that is queued to the kernel. */
+static int
+send_now(HLStream *self)
+{
+    if (send_queue(self) < 0) {
+        return hl_stream_sending_failed(self);
+    }
+    if (self->queue.size == 0) {
+        return 0;
+    }
+    return capture_context_of_writes(self) < 0 ? -1 : not_all_sent(self, 0);
+}
+
+/* Will no more be written before the next poll?  We say: as many pieces as the last time. */
+static bool
+is_likely_all(HLStream *self)
+{
+    if (self->last_write != self->loop->polls) {
+        self->last_write = self->loop->polls;
+        self->expected_writes = self->writes;
+        self->writes = 0;
+    }
+    return ++self->writes == self->expected_writes;
+}
+
+static bool
+has_nothing_else_to_do(const HLLoop *loop, const HLStream *self)
+{
+    bool nothing_unflushed = loop->unflushed == NULL
+                             || (loop->unflushed == self && self->next_unflushed == NULL);
+    return loop->waited && loop->ready.length == 0 && nothing_unflushed;
+}
+
 /* Flush now, or when the entry that runs now is done? */
 int
 hl_stream_flush_in_time(HLStream *self)
@@ -377,11 +412,14 @@ hl_stream_flush_in_time(HLStream *self)
         }
         return capture_context_of_writes(self) < 0 ? -1 : hl_stream_flush(self);
     }
+    if (is_likely_all(self) && has_nothing_else_to_do(loop, self)) {
+        return send_now(self);
+    }
     if (!self->unflushed) {
         flush_later(loop, self);
-        if (capture_context_of_writes(self) < 0) {
-            return -1;
-        }
+    }
+    if (self->write_context == NULL && capture_context_of_writes(self) < 0) {
+        return -1;
     }
     return hl_stream_is_shared(self) ? hl_loop_flush_now(loop) : 0;
 }

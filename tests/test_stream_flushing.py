@@ -243,6 +243,68 @@ def test_a_large_write_does_not_wait(loop, run):
     run(main())
 
 
+def how_many(peer):
+    try:
+        return len(peer.recv(10))
+    except BlockingIOError:
+        return 0
+
+
+async def wait():
+    await asyncio.sleep(0.001)
+
+
+def sent_early(*bursts, before=wait):
+    """Of so many writes in a row, each time after a poll: how many were sent before the task went on."""
+
+    async def main():
+        transport, peer = await connect_to_running_loop(Events())
+        early = []
+        for writes in bursts:
+            await before()
+            for _ in range(writes):
+                transport.write(b"x")
+            early.append(how_many(peer))
+            await asyncio.sleep(0.001)
+            assert early[-1] + how_many(peer) == writes
+        transport.abort()
+        await asyncio.sleep(0)
+        peer.close()
+        return early
+
+    return on_loop(main)(HOTLOOP)[0]
+
+
+def test_who_writes_as_last_time_is_not_kept_waiting():
+    """The peer works while the task still does.  As many pieces as last time are sent together."""
+    assert sent_early(1, 1, 1, 3, 3, 3, 2, 1, 1) == [0, 1, 1, 1, 3, 3, 0, 0, 1]
+
+
+def test_among_others_that_are_ready_writes_wait():
+    async def wait_together():
+        await wait()
+        asyncio.get_running_loop().call_soon(bool)
+
+    assert sent_early(1, 1, 1, before=wait_together) == [0, 0, 0]
+
+
+def test_in_a_loop_that_need_not_wait_writes_do():
+    ours, peer = raw_pair()
+
+    async def work():
+        loop = asyncio.get_running_loop()
+        loop.add_reader(ours, ours.recv, 10)
+        peer.send(b"x")
+        time.sleep(0.001)  # the next turn polls
+        for _ in range(3):
+            await asyncio.sleep(0)
+        loop.remove_reader(ours)
+
+    assert sent_early(1, 1, 1, before=work) == [0, 0, 0]
+    ours.close()
+    peer.close()
+
+
 # -- who has the socket need not ask -----------------------------------------
 
 

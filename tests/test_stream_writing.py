@@ -530,6 +530,27 @@ def test_the_context_of_connection_lost_after_a_failed_write(small):
     log, _ = same_on_both(on_loop(main))
 
 
+def test_the_context_of_a_second_write_after_the_first_was_seen():
+    async def main():
+        log = []
+        protocol = Events(connection_lost=lambda self, exc: log.append(where.get()))
+        transport, peer = await connect(protocol)
+        small_buffers(transport.get_extra_info("socket"), peer)
+        where.set("writing")
+        transport.write(b"x")
+        assert transport.get_write_buffer_size() == 0
+        transport.write(BIG[:50_000])
+        where.set("closing")
+        transport.close()
+        assert transport.get_write_buffer_size() > 0
+        assert len(await receive_all(peer)) == 50_001
+        await protocol.lost
+        peer.close()
+        return log
+
+    assert same_on_both(on_loop(main)) == (["writing"], [])
+
+
 def test_nothing_of_the_writers_context_is_kept(loop, run):
     import weakref
 
