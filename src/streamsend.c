@@ -67,13 +67,20 @@ send_some(HLStream *self)
     return 0;
 }
 
+/* What the writer's context refers to is not to live on with us. */
+static void
+forget_context(HLStream *self)
+{
+    if (self->queue.size == 0 && self->write_context != NULL) {
+        Py_CLEAR(self->write_context);
+    }
+}
+
 static int
 send_queue(HLStream *self)
 {
     int rc = send_some(self);
-    if (self->queue.size == 0 && self->write_context != NULL) {
-        Py_CLEAR(self->write_context); /* what it refers to is not to live on with us */
-    }
+    forget_context(self);
     return rc;
 }
 
@@ -224,8 +231,10 @@ on_writable(HLLoop *loop, PyObject *op)
     if (!hl_watch_is_set(self->watch, HL_WRITE)) {
         return 0; /* stopped between the poll and now */
     }
-    return hl_handle_run_method(loop, op, hl_stream_write_ready, "_write_ready",
-                                context_of_writes(self));
+    int rc = hl_handle_run_method(loop, op, hl_stream_write_ready, "_write_ready",
+                                  context_of_writes(self));
+    forget_context(self);
+    return rc;
 }
 
 /* ---- Flushing ---- */
@@ -283,6 +292,7 @@ flush_after_entry(HLLoop *loop, HLStream *self)
     int rc = not_all_sent(self, sent);
     if (blank) {
         hl_blank_return(loop, context);
+        forget_context(self);
     }
     return rc;
 }

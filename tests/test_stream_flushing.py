@@ -5,10 +5,21 @@ import contextvars
 import os
 import socket
 import subprocess
+import sys
 import time
 
 import pytest
-from streams import BIG, LIMIT, Events, connect, on_loop, plain, raw_pair, receive_all
+from streams import (
+    BIG,
+    LIMIT,
+    Events,
+    connect,
+    on_loop,
+    plain,
+    raw_pair,
+    receive_all,
+    small_buffers,
+)
 from support import HOTLOOP, collect, outcome, same_on_both, until
 
 
@@ -303,6 +314,39 @@ def test_in_a_loop_that_need_not_wait_writes_do():
     assert sent_early(1, 1, 1, before=work) == [0, 0, 0]
     ours.close()
     peer.close()
+
+
+def test_the_context_that_resume_writing_changed_is_not_the_next_writers():
+    where = contextvars.ContextVar("where")
+
+    async def main():
+        log = []
+        protocol = Events(
+            resume_writing=lambda self: where.set("resuming"),
+            connection_lost=lambda self, exc: log.append(where.get("nowhere")),
+        )
+        transport, peer = await connect(protocol)
+        small_buffers(transport.get_extra_info("socket"), peer)
+        peer.setblocking(False)
+        loop = asyncio.get_running_loop()
+        transport.set_write_buffer_limits(64 * 1024, low=0)
+        loop.call_soon(transport.write, BIG[:100_000], context=contextvars.Context())
+        received = 0
+        while received < 100_000:
+            received += len(await loop.sock_recv(peer, 100_000))
+        await until(lambda: "resume_writing" in protocol.log)
+        where.set("writing")
+        for _ in range(10):
+            transport.write(BIG[:5_000])  # not so large that it is sent alone
+        where.set("closing")
+        transport.close()
+        assert len(await receive_all(peer)) == 50_000
+        await protocol.lost
+        peer.close()
+        return log
+
+    own_context = sys.version_info >= (3, 15)
+    assert same_on_both(on_loop(main)) == (["resuming" if own_context else "writing"], [])
 
 
 # -- who has the socket need not ask -----------------------------------------
