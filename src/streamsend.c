@@ -280,9 +280,9 @@ flush_after_entry(HLLoop *loop, HLStream *self)
         return 0;
     }
     PyObject *failure = hl_take_exception();
-    PyObject **context = context_of_writes(self);
-    bool blank = *context == NULL;
-    if (hl_context_enter(loop, *context) < 0) {
+    PyObject *context = *context_of_writes(self);
+    bool blank = context == NULL;
+    if (hl_context_enter(loop, context) < 0) {
         PyErr_Clear(); /* a transport's own is entered already, in the middle of an entry */
         blank = false;
     }
@@ -291,8 +291,7 @@ flush_after_entry(HLLoop *loop, HLStream *self)
     }
     int rc = not_all_sent(self, sent);
     if (blank) {
-        hl_blank_return(loop, context);
-        forget_context(self);
+        hl_blank_return(loop, NULL);
     }
     return rc;
 }
@@ -374,19 +373,6 @@ flush_after_close(HLStream *self)
     return hl_loop_check_closed(self->loop);
 }
 
-/* Offer all that is queued to the kernel. */
-static int
-send_now(HLStream *self)
-{
-    if (send_queue(self) < 0) {
-        return hl_stream_sending_failed(self);
-    }
-    if (self->queue.size == 0) {
-        return 0;
-    }
-    return capture_context_of_writes(self) < 0 ? -1 : not_all_sent(self, 0);
-}
-
 /* Will no more be written before the next poll?  We say: as many pieces as the last time. */
 static bool
 is_likely_all(HLStream *self)
@@ -416,14 +402,12 @@ hl_stream_flush_in_time(HLStream *self)
         return hl_stream_maybe_pause(self);
     }
     if (self->queue.size >= HL_FLUSH_SIZE || self->queue.size > self->high_water
-        || loop->thread_id != PyThread_get_thread_ident()) {
+        || loop->thread_id != PyThread_get_thread_ident()
+        || (is_likely_all(self) && has_nothing_else_to_do(loop, self))) {
         if (loop->closed) {
             return flush_after_close(self);
         }
         return capture_context_of_writes(self) < 0 ? -1 : hl_stream_flush(self);
-    }
-    if (is_likely_all(self) && has_nothing_else_to_do(loop, self)) {
-        return send_now(self);
     }
     if (!self->unflushed) {
         flush_later(loop, self);
