@@ -1,4 +1,5 @@
-"""Connections, both ends in one loop: a client in C of its own would be the limit, and say nothing."""
+"""Both ends in one loop: connections, where a client in C of its own would be the limit, and say
+nothing; and datagrams to and fro, where the loop never sleeps, nor is another process woken."""
 
 import asyncio
 
@@ -7,7 +8,7 @@ from .scheduling import Scheduling
 
 class Connections(Scheduling):
     name = "connections"
-    title = "Connections, both ends in one loop: ns each, and times as fast as asyncio"
+    title = "Both ends in one loop: ns a connection or round trip, and times as fast as asyncio"
     goal_factor = 1
 
 
@@ -37,3 +38,39 @@ async def connect_accept_close(n):
         await client.lost
     server.close()
     await server.wait_closed()
+
+
+class Datagrams(asyncio.DatagramProtocol):
+    def connection_made(self, transport):
+        self.transport = transport
+
+
+class Echo(Datagrams):
+    def datagram_received(self, data, addr):
+        self.transport.sendto(data, addr)
+
+
+class PingPong(Datagrams):
+    def __init__(self, rounds):
+        self.rounds = rounds
+        self.done = asyncio.get_running_loop().create_future()
+
+    def datagram_received(self, data, addr):
+        self.rounds -= 1
+        if self.rounds > 0:
+            self.transport.sendto(data)
+        else:
+            self.done.set_result(None)
+
+
+@FAMILY.workload("UDP ping-pong, 100 B", 1000, goal=1.5, headline=True)
+async def udp_ping_pong(n):
+    loop = asyncio.get_running_loop()
+    server, _ = await loop.create_datagram_endpoint(Echo, ("127.0.0.1", 0))
+    client, protocol = await loop.create_datagram_endpoint(
+        lambda: PingPong(n), remote_addr=server.get_extra_info("sockname")
+    )
+    client.sendto(b"x" * 100)
+    await protocol.done
+    client.close()
+    server.close()
