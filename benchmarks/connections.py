@@ -3,6 +3,7 @@ nothing; and datagrams to and fro, where the loop never sleeps, nor is another p
 
 import asyncio
 
+from .echo import CloseAtOnce, EchoDatagrams
 from .scheduling import Scheduling
 
 
@@ -13,11 +14,6 @@ class Connections(Scheduling):
 
 
 FAMILY = Connections()
-
-
-class CloseAtOnce(asyncio.Protocol):
-    def connection_made(self, transport):
-        transport.close()
 
 
 class Client(asyncio.Protocol):
@@ -40,20 +36,13 @@ async def connect_accept_close(n):
     await server.wait_closed()
 
 
-class Datagrams(asyncio.DatagramProtocol):
-    def connection_made(self, transport):
-        self.transport = transport
-
-
-class Echo(Datagrams):
-    def datagram_received(self, data, addr):
-        self.transport.sendto(data, addr)
-
-
-class PingPong(Datagrams):
+class PingPong(asyncio.DatagramProtocol):
     def __init__(self, rounds):
         self.rounds = rounds
         self.done = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport):
+        self.transport = transport
 
     def datagram_received(self, data, addr):
         self.rounds -= 1
@@ -66,7 +55,7 @@ class PingPong(Datagrams):
 @FAMILY.workload("UDP ping-pong, 100 B", 1000, goal=1.5, headline=True)
 async def udp_ping_pong(n):
     loop = asyncio.get_running_loop()
-    server, _ = await loop.create_datagram_endpoint(Echo, ("127.0.0.1", 0))
+    server, _ = await loop.create_datagram_endpoint(EchoDatagrams, ("127.0.0.1", 0))
     client, protocol = await loop.create_datagram_endpoint(
         lambda: PingPong(n), remote_addr=server.get_extra_info("sockname")
     )
