@@ -4,11 +4,13 @@ import asyncio
 import re
 import socket
 import struct
+import sys
 
 from support import PATIENCE, Contexts, normalise
 
 LIMIT = 20 * PATIENCE  # seconds for what should take none
 BIG = bytes(range(256)) * 4096  # 1 MiB: more than any socket takes at once
+OWN_CONTEXT = sys.version_info >= (3, 15)  # a transport has one, in which all is called
 KINDS = ["tcp", "unix", "socketpair"]
 METHODS = (
     "connection_made",

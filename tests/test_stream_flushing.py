@@ -5,13 +5,13 @@ import contextvars
 import os
 import socket
 import subprocess
-import sys
 import time
 
 import pytest
 from streams import (
     BIG,
     LIMIT,
+    OWN_CONTEXT,
     Events,
     connect,
     on_loop,
@@ -345,8 +345,7 @@ def test_the_context_that_resume_writing_changed_is_not_the_next_writers():
         peer.close()
         return log
 
-    own_context = sys.version_info >= (3, 15)
-    assert same_on_both(on_loop(main)) == (["resuming" if own_context else "writing"], [])
+    assert same_on_both(on_loop(main)) == (["resuming" if OWN_CONTEXT else "writing"], [])
 
 
 # -- who has the socket need not ask -----------------------------------------

@@ -14,6 +14,7 @@ import pytest
 from streams import (
     BIG,
     LIMIT,
+    OWN_CONTEXT,
     Events,
     connect,
     on_loop,
@@ -548,8 +549,7 @@ def test_the_context_of_a_second_write_after_the_first_was_seen():
         peer.close()
         return log
 
-    own_context = sys.version_info >= (3, 15)  # a transport has one, in which all is called
-    assert same_on_both(on_loop(main)) == (["nowhere" if own_context else "writing"], [])
+    assert same_on_both(on_loop(main)) == (["nowhere" if OWN_CONTEXT else "writing"], [])
 
 
 def test_nothing_of_the_writers_context_is_kept(loop, run):
