@@ -69,7 +69,10 @@ def test_several_loops_in_several_threads(impl):
         total = 0
         for round_number in range(20):
             calls = [loop.run_in_executor(None, pow, n, 2) for n in range(50)]
-            calls[round_number].cancel()
+            if calls[round_number].cancel():
+                total += round_number**2
+            else:  # In stock asyncio some calls end before run_in_executor() returns.
+                assert impl is ASYNCIO
             calls += [loop.run_in_executor(None, raised, ValueError()) for _ in range(5)]
             results = await asyncio.gather(*calls, return_exceptions=True)
             total += sum(result for result in results if isinstance(result, int))
@@ -81,8 +84,7 @@ def test_several_loops_in_several_threads(impl):
         thread.start()
     for thread in threads:
         assert gone(thread)
-    expected = sum(n * n for n in range(50)) * 20 - sum(n * n for n in range(20))
-    assert results == [expected] * 5
+    assert results == [20 * sum(n * n for n in range(50))] * 5
 
 
 def test_one_executor_used_from_many_threads(loop, run):
