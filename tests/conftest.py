@@ -20,6 +20,7 @@ from processes import children, threads_end
 from sockets import datagram_pair
 from streams import KINDS
 from support import (
+    ASYNCIO,
     IMPLEMENTATIONS,
     MIXTURES,
     PATIENCE,
@@ -109,13 +110,20 @@ def logged(asyncio_log):
     return asyncio_log
 
 
-@pytest.fixture(params=IMPLEMENTATIONS, ids=lambda implementation: implementation.name)
+def params(implementations):
+    return [
+        pytest.param(one, id=one.name, marks=[pytest.mark.stock] if one is ASYNCIO else [])
+        for one in implementations
+    ]
+
+
+@pytest.fixture(params=params(IMPLEMENTATIONS))
 def impl(request):
     """Stock asyncio, then hotloop."""
     return request.param
 
 
-@pytest.fixture(params=MIXTURES, ids=lambda implementation: implementation.name)
+@pytest.fixture(params=params(MIXTURES))
 def mixture(request):
     """Stock asyncio, hotloop, and Future and Task of each on the other's loop."""
     return request.param
