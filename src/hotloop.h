@@ -161,6 +161,7 @@ struct HLLoop {
     uv_poll_t signal_poll;
     int signal_fds[2]; /* a pipe for signal.set_wakeup_fd, or -1 */
     int old_wakeup_fd;
+    bool signals_unwatched; /* the pipe is new, and libuv was not to be touched */
     bool owns_wakeup_fd;
     bool asked_for_wakeup_fd; /* by add_signal_handler(), in this run */
     unsigned char signal_numbers[64];
@@ -597,6 +598,8 @@ void hl_wakeup_renew(HLLoop *loop);
 /* As that, on every Python. */
 int hl_wakeup_take_back(HLLoop *loop);
 int hl_wakeup_fileno(HLLoop *loop);
+/* Before a poll, if signals_unwatched. */
+int hl_wakeup_watch(HLLoop *loop);
 int hl_wakeup_deliver(HLLoop *loop);
 /* The numbers of the signals that came, as bytes; they count as delivered. */
 PyObject *hl_wakeup_take(HLLoop *loop);

@@ -307,6 +307,9 @@ hl_poll(HLLoop *loop, bool may_block)
     if (!polled) {
         hl_watch_verify(loop);
     }
+    if (loop->signals_unwatched && hl_wakeup_watch(loop) < 0) {
+        return -1;
+    }
     if (may_block && !due && loop->signal_count == 0) {
         atomic_store(&loop->wake_sent, 0); /* a late one's, of the last sleep */
         atomic_store(&loop->sleeping, 1);

@@ -43,26 +43,38 @@ static int
 open_pipe(HLLoop *loop)
 {
     int fds[2];
-    if (hl_poll_open(loop) < 0) {
-        return -1;
-    }
     int rc = uv_pipe(fds, UV_NONBLOCK_PIPE, UV_NONBLOCK_PIPE);
-    if (rc == 0) {
-        fcntl(fds[0], F_SETFD, FD_CLOEXEC);
-        fcntl(fds[1], F_SETFD, FD_CLOEXEC);
-        hl_watch_close(loop, fds[0]); /* as in poll.c */
-        rc = uv_poll_init(&loop->uv, &loop->signal_poll, fds[0]);
-        if (rc < 0) {
-            close(fds[0]);
-            close(fds[1]);
-        }
-    }
     if (rc < 0) {
         hl_set_uv_error(rc);
         return -1;
     }
+    fcntl(fds[0], F_SETFD, FD_CLOEXEC);
+    fcntl(fds[1], F_SETFD, FD_CLOEXEC);
+    hl_watch_close(loop, fds[0]); /* as in poll.c */
     loop->signal_fds[0] = fds[0];
     loop->signal_fds[1] = fds[1];
+    return 0;
+}
+
+static void
+close_pipe(HLLoop *loop)
+{
+    close(loop->signal_fds[0]);
+    close(loop->signal_fds[1]);
+    loop->signal_fds[0] = loop->signal_fds[1] = -1;
+    loop->signals_unwatched = false;
+}
+
+int
+hl_wakeup_watch(HLLoop *loop)
+{
+    int rc = uv_poll_init(&loop->uv, &loop->signal_poll, loop->signal_fds[0]);
+    if (rc < 0) {
+        close_pipe(loop);
+        hl_set_uv_error(rc);
+        return -1;
+    }
+    loop->signals_unwatched = false;
     loop->signal_poll.data = loop;
     uv_poll_start(&loop->signal_poll, UV_READABLE, on_signal);
     return 0;
@@ -71,7 +83,17 @@ open_pipe(HLLoop *loop)
 int
 hl_wakeup_fileno(HLLoop *loop)
 {
-    if (loop->signal_fds[1] < 0 && open_pipe(loop) < 0) {
+    if (loop->signal_fds[1] >= 0) {
+        return loop->signal_fds[1];
+    }
+    if (hl_poll_open(loop) < 0 || open_pipe(loop) < 0) {
+        return -1;
+    }
+    if (loop->polling) { /* in another thread, to which libuv belongs until it is awake */
+        loop->signals_unwatched = true;
+        hl_loop_wake(loop);
+    }
+    else if (hl_wakeup_watch(loop) < 0) {
         return -1;
     }
     return loop->signal_fds[1];
@@ -227,10 +249,8 @@ hl_wakeup_close(HLLoop *loop)
     if (loop->signal_fds[0] < 0) {
         return;
     }
-    if (loop->pid == hl_process_id()) {
+    if (loop->pid == hl_process_id() && !loop->signals_unwatched) {
         uv_close((uv_handle_t *)&loop->signal_poll, NULL);
     }
-    close(loop->signal_fds[0]);
-    close(loop->signal_fds[1]);
-    loop->signal_fds[0] = loop->signal_fds[1] = -1;
+    close_pipe(loop);
 }

@@ -339,6 +339,25 @@ def test_handlers_can_only_be_set_in_the_main_thread():
     assert result[0] == "raised"
 
 
+def test_a_handler_for_a_loop_that_sleeps_in_another_thread(loop):
+    seen = []
+
+    def on_signal():
+        seen.append(threading.current_thread())
+        loop.stop()
+
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    time.sleep(0.05)
+    loop.add_signal_handler(signal.SIGUSR1, on_signal)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    thread.join(5)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.remove_signal_handler(signal.SIGUSR1)
+    assert seen == [thread]
+
+
 def test_a_sigchld_handler_is_allowed_and_called_beside_subprocesses(impl):
     """uvloop#409: the loop must not keep SIGCHLD for itself."""
     assert (
