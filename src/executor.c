@@ -37,10 +37,14 @@ static int
 make_default_executor(HLLoop *loop)
 {
     PyObject *executor = PyObject_CallMethod((PyObject *)loop, "_new_default_executor", NULL);
-    int rc = executor != NULL ? hl_loop_set_default_executor((PyObject *)loop, executor, NULL)
-                              : -1;
-    Py_XDECREF(executor);
-    return rc;
+    if (executor == NULL) {
+        return -1;
+    }
+    if (loop->default_executor == NULL) { /* another thread may have been faster */
+        hl_loop_set_default_executor((PyObject *)loop, executor, NULL);
+    }
+    Py_DECREF(executor);
+    return 0;
 }
 
 /* What asyncio checks, in its order. */
@@ -62,6 +66,7 @@ static PyObject *
 run_in_pool(HLLoop *loop, PyObject *func, PyObject *const *args, Py_ssize_t nargs)
 {
     HLPool *pool = (HLPool *)Py_NewRef(loop->pool);
+    PyObject *executor = Py_XNewRef(loop->default_executor); /* the pool ends with it */
     PyObject *future = NULL;
     if (hl_pool_prepare(pool) == 0) {
         future = hl_future_new(loop);
@@ -70,6 +75,7 @@ run_in_pool(HLLoop *loop, PyObject *func, PyObject *const *args, Py_ssize_t narg
         Py_CLEAR(future);
     }
     hl_poll_soon(loop); /* where a busy loop lets the thread begin */
+    Py_XDECREF(executor);
     Py_DECREF(pool);
     return future;
 }

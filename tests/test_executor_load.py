@@ -87,6 +87,32 @@ def test_several_loops_in_several_threads(impl):
     assert results == [20 * sum(n * n for n in range(50))] * 5
 
 
+def test_the_first_calls_from_several_threads_at_once(impl):
+    def call(loop, barrier):
+        barrier.wait()
+        try:
+            loop.run_in_executor(None, int)
+        except Exception as exc:
+            errors.append(exc)
+
+    errors = []
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for _ in range(50):
+            loop, barrier = impl.new_event_loop(), threading.Barrier(4)
+            threads = [threading.Thread(target=call, args=(loop, barrier)) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                assert gone(thread)
+            loop.run_until_complete(loop.shutdown_default_executor())
+            loop.close()
+    finally:
+        sys.setswitchinterval(interval)
+    assert errors == []
+
+
 def test_one_executor_used_from_many_threads(loop, run):
     run(asyncio.to_thread(int))
     executor = loop._default_executor
