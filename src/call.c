@@ -166,8 +166,17 @@ call_tp_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
+/* Shown where its outcome could not be set. */
+static PyObject *
+call_tp_repr(PyObject *self)
+{
+    PyObject *future = ((HLCall *)self)->future;
+    return PyUnicode_FromFormat("<call of run_in_executor() for %R>", hl_or_none(future));
+}
+
 static PyType_Slot call_slots[] = {
     {Py_tp_doc, "One call of run_in_executor()."},
+    {Py_tp_repr, call_tp_repr},
     {Py_tp_traverse, call_tp_traverse},
     {Py_tp_clear, call_tp_clear},
     {Py_tp_dealloc, call_tp_dealloc},

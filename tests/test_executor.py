@@ -216,6 +216,19 @@ def test_exceptions_keep_their_traceback(loop, run):
     run(main())
 
 
+def test_the_report_of_a_result_that_came_too_late_names_the_future(loop, run):
+    async def main():
+        future = loop.run_in_executor(None, time.sleep, 0.01)
+        future.set_result("meanwhile")
+        while not messages:
+            await asyncio.sleep(0.01)
+        assert "<Future finis" in messages[0]  # asyncio's is shortened
+
+    messages = []
+    loop.set_exception_handler(lambda loop, context: messages.append(context["message"]))
+    run(main())
+
+
 @pytest.mark.parametrize(
     "make",
     [
