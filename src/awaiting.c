@@ -38,13 +38,13 @@ iterator_am_send(PyObject *self, PyObject *Py_UNUSED(value), PyObject **result)
     AwaitIterator *it = (AwaitIterator *)self;
     PyObject *future = it->future;
     *result = NULL;
-    if (future == NULL) {
+    if (HL_UNLIKELY(future == NULL)) {
         PyErr_SetNone(PyExc_StopIteration);
         return PYGEN_ERROR;
     }
     HLFuture *f = hl_future(future);
     if (f->state == HL_PENDING) {
-        if (!f->blocking) {
+        if (HL_LIKELY(!f->blocking)) {
             f->blocking = true;
             *result = Py_NewRef(future);
             return PYGEN_NEXT;

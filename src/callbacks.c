@@ -68,7 +68,7 @@ future_call_soon(PyObject *self, PyObject *callback, PyObject *context)
     HLFuture *f = hl_future(self);
     HLLoop *loop = (HLLoop *)f->loop;
     bool plain = f->native_loop && hl_loop_is_plain(loop);
-    if (is_waiting_task(callback, context)) {
+    if (HL_LIKELY(is_waiting_task(callback, context))) {
         return plain ? hl_loop_push(loop, callback, self, HL_WAKE_TASK)
                      : wake_by_name(self, callback);
     }
@@ -104,7 +104,8 @@ hl_future_schedule_callbacks(PyObject *self)
         Py_DECREF(callback0);
         Py_XDECREF(context0);
     }
-    for (Py_ssize_t i = 0; rc == 0 && callbacks != NULL && i < PyList_GET_SIZE(callbacks); i++) {
+    for (Py_ssize_t i = 0;
+         rc == 0 && HL_UNLIKELY(callbacks != NULL) && i < PyList_GET_SIZE(callbacks); i++) {
         PyObject *callback, *context;
         get_slot(callbacks, i, &callback, &context);
         rc = future_call_soon(self, callback, context);
@@ -133,10 +134,10 @@ int
 hl_future_add_callback(PyObject *self, PyObject *callback, PyObject *context)
 {
     HLFuture *f = hl_future(self);
-    if (f->state != HL_PENDING) {
+    if (HL_UNLIKELY(f->state != HL_PENDING)) {
         return future_call_soon(self, callback, context);
     }
-    if (f->callback0 == NULL && f->callbacks == NULL) {
+    if (HL_LIKELY(f->callback0 == NULL && f->callbacks == NULL)) {
         f->callback0 = Py_NewRef(callback);
         f->context0 = Py_XNewRef(context);
         return 0;

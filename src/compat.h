@@ -9,6 +9,10 @@
 #include <sys/socket.h>
 #include <uv.h>
 
+/* For the hottest paths only, where the compiler would put what is rare between what is not. */
+#define HL_LIKELY(condition) __builtin_expect(!!(condition), 1)
+#define HL_UNLIKELY(condition) __builtin_expect(!!(condition), 0)
+
 #if PY_VERSION_HEX < 0x030B0000
 #error "hotloop needs CPython 3.11 or later"
 #endif
@@ -85,8 +89,8 @@ static inline PyObject *
 hl_call_builtin(PyObject *function, PyObject *const *args, Py_ssize_t nargs)
 {
     typedef PyObject *(*Direct)(PyObject *, PyObject *const *, Py_ssize_t, PyObject *);
-    if (!PyCFunction_CheckExact(function)
-        || PyCFunction_GET_FLAGS(function) != (METH_FASTCALL | METH_KEYWORDS)) {
+    if (HL_UNLIKELY(!PyCFunction_CheckExact(function)
+                    || PyCFunction_GET_FLAGS(function) != (METH_FASTCALL | METH_KEYWORDS))) {
         return PyObject_Vectorcall(function, args, nargs, NULL);
     }
     Direct direct = (Direct)(void (*)(void))PyCFunction_GET_FUNCTION(function);

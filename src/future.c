@@ -219,17 +219,17 @@ hl_future_outcome(PyObject *self, PyObject **exc)
 {
     HLFuture *f = hl_future(self);
     *exc = NULL;
-    if (f->loop == NULL || f->state == HL_PENDING) {
+    if (HL_UNLIKELY(f->loop == NULL || f->state == HL_PENDING)) {
         PyErr_SetString(f->st->InvalidStateError,
                         f->loop != NULL ? "Result is not set." : not_initialized);
         return -1;
     }
-    if (f->state == HL_CANCELLED) {
+    if (HL_UNLIKELY(f->state == HL_CANCELLED)) {
         *exc = hl_future_make_cancelled_error(f);
         return *exc != NULL ? 0 : -1;
     }
     f->log_traceback = false;
-    if (f->exception == NULL) {
+    if (HL_LIKELY(f->exception == NULL)) {
         return 0;
     }
     PyObject *tb = f->exception_tb;
@@ -247,7 +247,7 @@ hl_future_get_result(PyObject *self)
     if (hl_future_outcome(self, &exc) < 0) {
         return NULL;
     }
-    if (exc == NULL) {
+    if (HL_LIKELY(exc == NULL)) {
         return Py_NewRef(hl_future(self)->result);
     }
     PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);

@@ -492,7 +492,7 @@ void hl_loop_find_class_patches(HLLoop *loop);
 static inline int
 hl_loop_patched(HLLoop *loop)
 {
-    if (Py_TYPE(loop)->tp_version_tag != loop->type_version) {
+    if (HL_UNLIKELY(Py_TYPE(loop)->tp_version_tag != loop->type_version)) {
         hl_loop_find_class_patches(loop);
     }
     return loop->patched;
@@ -501,7 +501,7 @@ hl_loop_patched(HLLoop *loop)
 static inline bool
 hl_loop_may_debug(HLLoop *loop)
 {
-    return loop->debug || (hl_loop_patched(loop) & HL_PATCHED_GET_DEBUG);
+    return HL_UNLIKELY(loop->debug || (hl_loop_patched(loop) & HL_PATCHED_GET_DEBUG));
 }
 /* What ends with an entry is destroyed where asyncio destroys it, and what it raised is reported
    there: in no task and no context.  Keeps an exception that is set. */
@@ -525,15 +525,16 @@ bool hl_loop_is_running(HLLoop *loop);
 static inline bool
 hl_loop_is_plain(HLLoop *loop)
 {
-    return !loop->debug && !(hl_loop_patched(loop) & (HL_PATCHED_CALL_SOON | HL_PATCHED_RUN))
-           && !loop->closed;
+    return HL_LIKELY(!loop->debug
+                     && !(hl_loop_patched(loop) & (HL_PATCHED_CALL_SOON | HL_PATCHED_RUN))
+                     && !loop->closed);
 }
 int hl_loop_take_inbox(HLLoop *loop);
 /* Move what other threads left in the inbox to the ready ring. */
 static inline int
 hl_loop_drain_inbox(HLLoop *loop)
 {
-    return hl_inbox_is_empty(&loop->inbox) ? 0 : hl_loop_take_inbox(loop);
+    return HL_LIKELY(hl_inbox_is_empty(&loop->inbox)) ? 0 : hl_loop_take_inbox(loop);
 }
 /* hl_ready_push() and hl_ready_push_io(), behind whatever other threads have sent before. */
 static inline int

@@ -110,7 +110,7 @@ hl_task_show_name(PyObject *self)
 static bool
 is_ours(HLState *st, PyObject *fut)
 {
-    return Py_IS_TYPE(fut, st->TaskType) || PyObject_TypeCheck(fut, st->FutureType)
+    return HL_LIKELY(Py_IS_TYPE(fut, st->TaskType)) || PyObject_TypeCheck(fut, st->FutureType)
            || PyObject_TypeCheck(fut, st->TaskType);
 }
 
@@ -124,7 +124,7 @@ hl_awaited_by_add(HLState *st, PyObject *fut, PyObject *waiter)
     }
     if (st->layout.awaited_by != 0 && is_ours(st, fut)) {
         PyObject **field = stock_field(fut, st->layout.awaited_by);
-        if (*field == NULL) {
+        if (HL_LIKELY(*field == NULL)) {
             *field = Py_NewRef(waiter);
             return 0;
         }
@@ -142,7 +142,7 @@ hl_awaited_by_discard(HLState *st, PyObject *fut, PyObject *waiter)
     }
     if (st->layout.awaited_by != 0 && is_ours(st, fut)) {
         PyObject **field = stock_field(fut, st->layout.awaited_by);
-        if (*field == waiter || *field == NULL) {
+        if (HL_LIKELY(*field == waiter || *field == NULL)) {
             Py_CLEAR(*field);
             return;
         }

@@ -82,7 +82,7 @@ hl_ready_grow(HLReady *ready)
 static inline int
 hl_ready_push(HLReady *ready, PyObject *object, PyObject *arg, HLEntryKind kind)
 {
-    if (ready->length == ready->capacity && hl_ready_grow(ready) < 0) {
+    if (HL_UNLIKELY(ready->length == ready->capacity) && hl_ready_grow(ready) < 0) {
         return -1;
     }
     HLEntry *entry = hl_ready_at(ready, ready->length);

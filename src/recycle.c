@@ -31,7 +31,8 @@ static bool
 clear_stock_fields(PyObject *self)
 {
     Py_ssize_t loop = hl_future(self)->st->layout.loop;
-    if (hl_has_attributes(self) || (loop > 0 && *(PyObject **)((char *)self + loop) != NULL)) {
+    if (HL_UNLIKELY(hl_has_attributes(self)
+                    || (loop > 0 && *(PyObject **)((char *)self + loop) != NULL))) {
         return false;
     }
     if (hl_future(self)->is_task) {
@@ -55,15 +56,15 @@ hl_future_keep(PyObject *self, HLFreeList *list, void (*clear_payload)(PyObject 
 {
     HLFuture *f = hl_future(self);
     HLState *st = f->st;
-    if (Py_TYPE(self) != (f->is_task ? st->TaskType : st->FutureType)
-        || list->length >= HL_FREE_MAX || f->log_traceback
-        || (f->is_task && f->state == HL_PENDING) || PyObject_GC_IsFinalized(self)
-        || hl_awaited_by_any(st, self)) {
+    if (HL_UNLIKELY(Py_TYPE(self) != (f->is_task ? st->TaskType : st->FutureType)
+                    || list->length >= HL_FREE_MAX || f->log_traceback
+                    || (f->is_task && f->state == HL_PENDING) || PyObject_GC_IsFinalized(self)
+                    || hl_awaited_by_any(st, self))) {
         return false;
     }
     PyObject_ClearWeakRefs(self);
     clear_payload(self);
-    if (!clear_stock_fields(self) || !hl_free_list_keep(list, self)) {
+    if (HL_UNLIKELY(!clear_stock_fields(self) || !hl_free_list_keep(list, self))) {
         return false; /* the list was filled by what this one kept alive */
     }
     f->state = HL_PENDING;

@@ -195,7 +195,7 @@ may_destroy(HLLoop *loop, const HLEntry *entry)
     PyObject *object = hl_entry_object(entry);
     if (Py_REFCNT(object) > (object == loop->current_task ? 3 : 1)) {
         PyObject *arg = hl_entry_arg(entry);
-        return is_last_reference(arg) && !ends_quietly(loop, arg);
+        return is_last_reference(arg) && HL_UNLIKELY(!ends_quietly(loop, arg));
     }
     return hl_entry_kind(entry) != HL_RUN_HANDLE || holds_last_references(hl_handle(object));
 }
@@ -219,16 +219,16 @@ run_ready(HLLoop *loop)
     int rc = 0;
     for (size_t n = loop->ready.length; n > 0 && loop->ready.length > 0 && rc == 0; n--) {
         HLEntry entry = hl_ready_pop(&loop->ready);
-        rc = loop->debug ? dispatch_timed(loop, &entry) : dispatch(loop, &entry);
-        if (rc < 0) {
+        rc = HL_UNLIKELY(loop->debug) ? dispatch_timed(loop, &entry) : dispatch(loop, &entry);
+        if (HL_UNLIKELY(rc < 0)) {
             rc = handle_entry_error(loop, &entry);
         }
         if ((loop->contexts.entered != NULL || loop->current_task != NULL)
-            && may_destroy(loop, &entry)) {
+            && HL_UNLIKELY(may_destroy(loop, &entry))) {
             hl_loop_leave_entry(loop);
         }
         hl_loop_release_entry(&entry);
-        if (loop->unflushed != NULL && (rc < 0 || n == 1 || !flush_may_wait(loop))
+        if (HL_UNLIKELY(loop->unflushed != NULL) && (rc < 0 || n == 1 || !flush_may_wait(loop))
             && hl_loop_flush(loop) < 0) {
             rc = -1;
         }
@@ -240,7 +240,7 @@ static int
 move_due_timers(HLLoop *loop)
 {
     double now;
-    if (loop->timers.length == 0) {
+    if (HL_LIKELY(loop->timers.length == 0)) {
         return 0;
     }
     if (hl_loop_patched(loop) & HL_PATCHED_TIME || hl_clock_is_replaced(loop->st)) {
@@ -294,11 +294,11 @@ poll(HLLoop *loop)
 static int
 run_turn(HLLoop *loop)
 {
-    if (loop->unflushed != NULL && hl_loop_flush(loop) < 0) {
+    if (HL_UNLIKELY(loop->unflushed != NULL) && hl_loop_flush(loop) < 0) {
         return -1; /* a run inside an entry of another run */
     }
     bool idle = loop->ready.length == 0 && !loop->stopping;
-    if ((idle || hl_poll_is_due(loop)) && poll(loop) < 0) {
+    if (HL_UNLIKELY(idle || hl_poll_is_due(loop)) && poll(loop) < 0) {
         return -1;
     }
     if (hl_loop_drain_inbox(loop) < 0) {

@@ -385,7 +385,7 @@ hl_loop_call_inherited(HLLoop *loop, const char *name, PyObject *const *args, Py
 static int
 start_task(HLLoop *loop, PyObject *task, bool eager)
 {
-    if (eager && loop->thread_id != 0) {
+    if (HL_UNLIKELY(eager) && loop->thread_id != 0) {
         return hl_task_start_eagerly(task);
     }
     if (hl_task_register(task) < 0) {
@@ -418,7 +418,7 @@ create_task_by_type(HLLoop *loop, PyObject *coro, PyObject *name, PyObject *cont
 static PyObject *
 make_task(HLLoop *loop, PyObject *coro, PyObject *name, PyObject *context, PyObject *eager)
 {
-    if ((eager != NULL && !PyBool_Check(eager)) || !hl_loop_is_plain(loop)) {
+    if (HL_UNLIKELY(eager != NULL && !PyBool_Check(eager)) || !hl_loop_is_plain(loop)) {
         return create_task_by_type(loop, coro, name, context, eager);
     }
     PyObject *task = hl_task_new(loop, coro, name, context);
@@ -458,13 +458,14 @@ loop_create_task(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObje
     HLLoop *loop = (HLLoop *)self;
     HLState *st = loop->st;
     bool eager = loop->task_factory != NULL && loop->task_factory == st->eager_task_factory;
-    if (loop->task_factory != NULL && !eager) { /* how it is called differs by version */
+    if (HL_UNLIKELY(loop->task_factory != NULL
+                    && !eager)) { /* how it is called differs by version */
         return hl_loop_call_inherited(loop, "create_task", args, nargs, kwnames);
     }
     PyObject *values[4] = {NULL};
     const HLParameters *parameters = st->create_task_takes_kwargs ? &create_task_eager_parameters
                                                                   : &create_task_parameters;
-    if (kwnames == NULL && nargs == 1) {
+    if (HL_LIKELY(kwnames == NULL && nargs == 1)) {
         values[0] = args[0];
     }
     else if (hl_parse(parameters, args, nargs, kwnames, values) < 0) {

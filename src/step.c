@@ -164,7 +164,7 @@ static int
 pass_cancel_on(PyObject *self)
 {
     HLTask *t = hl_task(self);
-    if (!t->must_cancel) {
+    if (HL_LIKELY(!t->must_cancel)) {
         return 0;
     }
     int cancelled = hl_task_cancel_waiter(self, t->future.cancel_message);
@@ -284,7 +284,7 @@ static int
 task_wait_for(PyObject *self, PyObject *yielded)
 {
     HLState *st = hl_future(self)->st;
-    if (Py_TYPE(yielded) == st->FutureType || Py_TYPE(yielded) == st->TaskType) {
+    if (HL_LIKELY(Py_TYPE(yielded) == st->FutureType || Py_TYPE(yielded) == st->TaskType)) {
         return wait_for_ours(self, yielded);
     }
     if (yielded == Py_None) {
@@ -300,7 +300,7 @@ task_return(PyObject *self, PyObject *result)
 {
     HLTask *t = hl_task(self);
     int rc;
-    if (t->must_cancel) {
+    if (HL_UNLIKELY(t->must_cancel)) {
         t->must_cancel = false;
         PyObject *message = Py_XNewRef(t->future.cancel_message);
         rc = hl_future_cancel(self, message) < 0 ? -1 : 0;
@@ -343,10 +343,10 @@ task_raise(PyObject *self)
 static PySendResult
 coro_resume(HLState *st, PyObject *coro, PyObject *exc, PyObject **result)
 {
-    if (exc == NULL) {
+    if (HL_LIKELY(exc == NULL)) {
         PySendResult sent = PyIter_Send(coro, Py_None, result);
         /* Out of memory, the interpreter may forget to set one. */
-        if (sent == PYGEN_ERROR && !PyErr_Occurred()) {
+        if (HL_UNLIKELY(sent == PYGEN_ERROR) && !PyErr_Occurred()) {
             PyErr_SetString(PyExc_SystemError, "error return without exception set");
         }
         return sent;
@@ -365,7 +365,7 @@ task_run(PyObject *self, PyObject *exc)
     HLTask *t = hl_task(self);
     PyObject *cancel = NULL;
     PyObject *result;
-    if (t->must_cancel) {
+    if (HL_UNLIKELY(t->must_cancel)) {
         if (exc == NULL || !PyErr_GivenExceptionMatches(exc, t->future.st->CancelledError)) {
             exc = cancel = hl_future_make_cancelled_error(&t->future);
             if (cancel == NULL) {
@@ -384,7 +384,7 @@ task_run(PyObject *self, PyObject *exc)
     PySendResult outcome = coro_resume(t->future.st, coro, exc, &result);
     Py_DECREF(coro);
     Py_XDECREF(cancel);
-    if (outcome == PYGEN_ERROR) {
+    if (HL_UNLIKELY(outcome == PYGEN_ERROR)) {
         return task_raise(self);
     }
     int rc = outcome == PYGEN_RETURN ? task_return(self, result) : task_wait_for(self, result);
@@ -396,7 +396,7 @@ static int
 check_not_done(PyObject *self, PyObject *exc)
 {
     HLTask *t = hl_task(self);
-    if (t->future.state == HL_PENDING && t->coro != NULL) {
+    if (HL_LIKELY(t->future.state == HL_PENDING && t->coro != NULL)) {
         return 0;
     }
     PyErr_Format(t->future.st->InvalidStateError, "__step(): already done: %R %R", self,
@@ -431,7 +431,7 @@ step_on_our_loop(PyObject *self, PyObject *exc, bool enter_context)
     if (hl_loop_set_current_task(loop, self) < 0) {
         return -1;
     }
-    if (!enter_context) {
+    if (HL_UNLIKELY(!enter_context)) {
         int rc = task_run(self, exc);
         PyObject *raised = rc < 0 ? hl_take_exception() : NULL;
         hl_loop_set_current_task(loop, NULL);
@@ -440,7 +440,7 @@ step_on_our_loop(PyObject *self, PyObject *exc, bool enter_context)
         }
         return rc;
     }
-    if (context == NULL) {
+    if (HL_LIKELY(context == NULL)) {
         return step_in_blank(loop, self, exc);
     }
     return hl_context_switch(loop, context) < 0 ? -1 : task_run(self, exc);
@@ -456,7 +456,7 @@ hl_task_step(PyObject *self, PyObject *exc, bool enter_context)
     }
     Py_INCREF(self);
     int rc;
-    if (t->future.native_loop) {
+    if (HL_LIKELY(t->future.native_loop)) {
         rc = step_on_our_loop(self, exc, enter_context);
     }
     else {
@@ -495,7 +495,7 @@ hl_task_wake(PyObject *self, PyObject *fut, bool enter_context)
 {
     HLState *st = hl_future(self)->st;
     PyObject *exc = NULL;
-    if (Py_TYPE(fut) == st->FutureType || Py_TYPE(fut) == st->TaskType) {
+    if (HL_LIKELY(Py_TYPE(fut) == st->FutureType || Py_TYPE(fut) == st->TaskType)) {
         if (hl_future_outcome(fut, &exc) < 0) {
             exc = hl_take_exception();
         }

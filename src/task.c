@@ -14,7 +14,7 @@
 static int
 check_coroutine(HLState *st, PyObject *coro)
 {
-    if (PyCoro_CheckExact(coro)) {
+    if (HL_LIKELY(PyCoro_CheckExact(coro))) {
         return 0;
     }
     PyObject *answer = PyObject_CallOneArg(st->iscoroutine, coro);
@@ -29,7 +29,7 @@ check_coroutine(HLState *st, PyObject *coro)
 static PyObject *
 make_name(HLState *st, PyObject *name)
 {
-    if (name == NULL || name == Py_None) {
+    if (HL_LIKELY(name == NULL || name == Py_None)) {
         return PyLong_FromUnsignedLongLong(++st->last_task_number);
     }
     return PyUnicode_CheckExact(name) ? Py_NewRef(name) : PyObject_Str(name);
@@ -39,7 +39,7 @@ static int
 set_context(HLTask *t, PyObject *context)
 {
     Py_CLEAR(t->context);
-    if (context == NULL || context == Py_None) {
+    if (HL_LIKELY(context == NULL || context == Py_None)) {
         return hl_capture_context(&t->context);
     }
     if (!PyContext_CheckExact(context)) {
