@@ -573,6 +573,10 @@ int64_t hl_monotonic_ns(void);
 bool hl_clock_is_replaced(HLState *st);
 /* loop.time(), or its override. */
 int hl_loop_time(HLLoop *loop, double *now);
+/* Is loop.time() not ours, or its clock moved by somebody? */
+bool hl_clock_is_virtual(HLLoop *loop);
+/* How much too early timers may be, as asyncio has it: 0 by our clock, loop._clock_resolution by others. */
+int hl_clock_resolution(HLLoop *loop, double *resolution);
 /* Open the uv_loop_t, if it is not open yet: a loop that never runs costs no descriptors. */
 int hl_poll_open(HLLoop *loop);
 void hl_poll_close(HLLoop *loop);
@@ -584,8 +588,6 @@ bool hl_poll_is_due(HLLoop *loop);
 void hl_poll_soon(HLLoop *loop);
 /* From select.c: ask loop->poller instead of polling; idle: it may wait. */
 int hl_poll_by_poller(HLLoop *loop, bool idle);
-/* How much too early timers may be by its clock, loop._clock_resolution. */
-int hl_poller_resolution(HLLoop *loop, double *resolution);
 PyObject *hl_loop_get_poller(PyObject *self, void *closure);
 int hl_loop_set_poller(PyObject *self, PyObject *value, void *closure);
 /* Take back the GIL, if the poll let go of it. */

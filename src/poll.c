@@ -48,10 +48,29 @@ hl_clock_is_replaced(HLState *st)
     return PyDict_GetItemWithError(st->time_names, st->name.monotonic) != st->monotonic;
 }
 
+bool
+hl_clock_is_virtual(HLLoop *loop)
+{
+    return (hl_loop_patched(loop) & HL_PATCHED_TIME) || hl_clock_is_replaced(loop->st);
+}
+
+int
+hl_clock_resolution(HLLoop *loop, double *resolution)
+{
+    *resolution = 0.0;
+    if (loop->poller == NULL && !hl_clock_is_virtual(loop)) {
+        return 0;
+    }
+    PyObject *value = PyObject_GetAttrString((PyObject *)loop, "_clock_resolution");
+    *resolution = value != NULL ? PyFloat_AsDouble(value) : -1.0;
+    Py_XDECREF(value);
+    return *resolution == -1.0 && PyErr_Occurred() ? -1 : 0;
+}
+
 int
 hl_loop_time(HLLoop *loop, double *now)
 {
-    if (!(hl_loop_patched(loop) & HL_PATCHED_TIME) && !hl_clock_is_replaced(loop->st)) {
+    if (!hl_clock_is_virtual(loop)) {
         *now = (double)hl_monotonic_ns() / 1e9;
         return 0;
     }
@@ -187,12 +206,12 @@ arm_timers(HLLoop *loop, bool *due)
         uv_timer_stop(&loop->far_timer);
         return 0;
     }
-    double now, deadline = loop->timers.timers[0].when;
-    if (hl_loop_time(loop, &now) < 0) {
+    double now, early, deadline = loop->timers.timers[0].when;
+    if (hl_loop_time(loop, &now) < 0 || hl_clock_resolution(loop, &early) < 0) {
         return -1;
     }
     double delay = deadline - now;
-    if (!(delay > 0.0) || (delay <= HL_SPIN_SECONDS && deadline == loop->near_early)) {
+    if (!(delay > early) || (delay <= HL_SPIN_SECONDS && deadline == loop->near_early)) {
         *due = true; /* or so soon that it is not worth going to sleep again */
         return 0;
     }

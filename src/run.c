@@ -243,12 +243,11 @@ move_due_timers(HLLoop *loop)
     if (HL_LIKELY(loop->timers.length == 0)) {
         return 0;
     }
-    if (hl_loop_patched(loop) & HL_PATCHED_TIME || hl_clock_is_replaced(loop->st)) {
+    if (hl_clock_is_virtual(loop)) {
         hl_context_leave(loop);
     }
-    double early = 0.0;
-    if (hl_loop_time(loop, &now) < 0
-        || (loop->poller != NULL && hl_poller_resolution(loop, &early) < 0)) {
+    double early;
+    if (hl_loop_time(loop, &now) < 0 || hl_clock_resolution(loop, &early) < 0) {
         return -1;
     }
     now += early;

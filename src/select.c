@@ -68,15 +68,6 @@ hl_poll_by_poller(HLLoop *loop, bool idle)
     return events != NULL ? 0 : -1;
 }
 
-int
-hl_poller_resolution(HLLoop *loop, double *resolution)
-{
-    PyObject *value = PyObject_GetAttrString((PyObject *)loop, "_clock_resolution");
-    *resolution = value != NULL ? PyFloat_AsDouble(value) : -1.0;
-    Py_XDECREF(value);
-    return *resolution == -1.0 && PyErr_Occurred() ? -1 : 0;
-}
-
 /* One None for each event: callers can tell how many there were. */
 static PyObject *
 events_since(HLLoop *loop, size_t before)

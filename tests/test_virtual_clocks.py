@@ -104,6 +104,29 @@ def test_another_time_monotonic_is_heeded(loop, run):
     run(main())
 
 
+@pytest.mark.parametrize("clock", ["of the loop", "of the machine"])
+def test_a_clock_moved_by_the_delay_reaches_the_deadline(loop, monkeypatch, clock):
+    """Sums of floats end a little before; asyncio's _clock_resolution is there for that."""
+    now = 0.0
+    if clock == "of the loop":
+        loop.time = lambda: now
+    else:
+        monkeypatch.setattr(time, "monotonic", lambda: now)
+    fired = []
+    for now in (0.3, 1.1, 1234.567891, 86399.000017):
+        for delay in (0.1, 0.000001, 59.3, 0.7):
+            loop.call_at(now + delay / 3 + delay / 3 + delay / 3, fired.append, 1)
+            loop.call_at(now + delay, fired.append, 1)
+            now += delay
+            for _ in range(2):
+                loop.call_soon(loop.stop)
+                loop.run_forever()
+    assert len(fired) == 32
+    loop.call_at(0.1 + 0.1 + 0.1 + now, loop.stop)
+    now = now + 0.3
+    loop.run_forever()  # does not wait
+
+
 def test_errors_of_another_time_monotonic(loop, run):
     async def main():
         with mock.patch("time.monotonic", lambda: 1 / 0):
