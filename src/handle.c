@@ -110,7 +110,7 @@ hl_handle_fill(HLState *st, PyObject *self, PyObject *loop, PyObject *callback,
     if (handle_set_args(h, args, nargs) < 0) {
         return -1;
     }
-    return debug ? hl_capture_stack(st, loop, &h->source_traceback) : 0;
+    return debug ? hl_capture_stack(st, loop, st->extract_short_stack, &h->source_traceback) : 0;
 }
 
 /* The last step of making a handle for a loop: NULL if an earlier one failed. */
@@ -430,8 +430,14 @@ handle_run_threadsafe(PyObject *self, HLLoop *context_loop)
 {
     HLLoop *loop = (HLLoop *)hl_handle(self)->loop;
     PyObject *outer = loop->running_threadsafe;
+    unsigned long thread = PyThread_get_thread_ident();
+    if (outer != NULL && loop->threadsafe_thread != thread) {
+        return handle_run_in_context(self, context_loop); /* _run() by hand, beside the loop */
+    }
+    Py_INCREF(loop); /* the callback may initialise the handle again */
     if (outer == NULL) {
         uv_mutex_lock(&loop->threadsafe_lock);
+        loop->threadsafe_thread = thread;
     }
     loop->running_threadsafe = self;
     int rc = handle_run_in_context(self, context_loop);
@@ -439,6 +445,7 @@ handle_run_threadsafe(PyObject *self, HLLoop *context_loop)
     if (outer == NULL) {
         uv_mutex_unlock(&loop->threadsafe_lock);
     }
+    Py_DECREF(loop);
     return rc;
 }
 
@@ -448,7 +455,7 @@ hl_handle_wait(PyObject *self)
     HLHandle *h = hl_handle(self);
     HLLoop *loop = (HLLoop *)h->loop;
     while (h->threadsafe && loop->running_threadsafe == self
-           && loop->thread_id != PyThread_get_thread_ident()) {
+           && loop->threadsafe_thread != PyThread_get_thread_ident()) {
         Py_BEGIN_ALLOW_THREADS
         uv_mutex_lock(&loop->threadsafe_lock);
         uv_mutex_unlock(&loop->threadsafe_lock);

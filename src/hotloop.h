@@ -193,7 +193,8 @@ struct HLLoop {
     bool executor_shutdown_called;
 
     /* The handle of call_soon_threadsafe that runs now; cancel() elsewhere waits for it. */
-    PyObject *running_threadsafe; /* borrowed */
+    PyObject *running_threadsafe;    /* borrowed */
+    unsigned long threadsafe_thread; /* that runs it, and has the lock */
     uv_mutex_t threadsafe_lock;
 };
 
@@ -310,8 +311,8 @@ int hl_check_assigned(PyObject *value);
 int hl_assigned_truth(PyObject *value);
 /* Whether the exception that is set must end run_forever. */
 bool hl_is_fatal(void);
-/* A stack for _source_traceback, if loop is in debug mode; otherwise *stack stays NULL. */
-int hl_capture_stack(HLState *st, PyObject *loop, PyObject **stack);
+/* What extract returns for _source_traceback, if loop is in debug mode; otherwise *stack stays NULL. */
+int hl_capture_stack(HLState *st, PyObject *loop, PyObject *extract, PyObject **stack);
 /* loop.get_debug(): 1, 0 or -1. */
 int hl_loop_is_debug(HLState *st, PyObject *loop);
 

@@ -89,7 +89,7 @@ loop_select(PyObject *self, PyObject *timeout)
     if (PyErr_Occurred()) {
         return NULL;
     }
-    if (!loop->in_poller || loop->thread_id != PyThread_get_thread_ident()) {
+    if (!loop->in_poller || loop->claimed_by != PyThread_get_thread_ident()) {
         PyErr_SetString(
             PyExc_RuntimeError,
             "select() can only be called by what was put in its place, when the loop does");

@@ -352,6 +352,23 @@ def test_a_callback_cancels_its_own_handle_and_others(loop):
     assert seen == [(True, True)]
 
 
+@pytest.mark.parametrize("by", ["_run", "_run_once"])
+def test_a_callback_that_is_run_by_hand_cancels_its_own_handle(loop, by):
+    seen = []
+
+    def callback():
+        handle.cancel()
+        seen.append(handle.cancelled())
+
+    handle = loop.call_soon_threadsafe(callback)
+    if by == "_run":
+        handle._run()
+    else:
+        loop._run_once()
+    turns(loop, 2)
+    assert seen == [True]
+
+
 def test_an_exception_in_such_a_callback_goes_to_the_handler(loop):
     contexts = Contexts()
     loop.set_exception_handler(contexts)

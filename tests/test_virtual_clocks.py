@@ -197,6 +197,21 @@ def test_a_shorter_wait_than_asked_for(loop, run):
     run(main())
 
 
+def test_a_turn_by_hand(loop):
+    asked, ran = [], []
+    select = loop._selector.select
+
+    def replaced(timeout=None):
+        asked.append(timeout)
+        return select(timeout)
+
+    loop._selector.select = replaced
+    loop.call_soon(ran.append, 1)
+    loop._run_once()
+    del loop._selector.select
+    assert (asked, ran) == ([0], [1])
+
+
 def test_errors_end_the_run(loop):
     def select(timeout):
         raise ZeroDivisionError
