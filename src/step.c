@@ -404,6 +404,15 @@ check_not_done(PyObject *self, PyObject *exc)
     return -1;
 }
 
+static int
+refuse_two_tasks(PyObject *self, PyObject *current)
+{
+    PyErr_Format(PyExc_RuntimeError,
+                 "Cannot enter into task %R while another task %R is being executed.", self,
+                 current);
+    return -1;
+}
+
 /* A step of a task whose context is empty: most tasks have no other, and need no context of their
    own if they set no variable in the one they are lent. */
 static int
@@ -428,6 +437,9 @@ step_on_our_loop(PyObject *self, PyObject *exc, bool enter_context)
 {
     HLLoop *loop = (HLLoop *)hl_future(self)->loop;
     PyObject *context = hl_task(self)->context;
+    if (HL_UNLIKELY(!enter_context) && loop->current_task != NULL) {
+        return refuse_two_tasks(self, loop->current_task);
+    }
     if (hl_loop_set_current_task(loop, self) < 0) {
         return -1;
     }

@@ -313,6 +313,39 @@ def test_a_foreign_future_whose_parts_fail_is_reported_and_the_loop_goes_on(mixt
     loop.close()
 
 
+class Waker:
+    """A foreign future that lets anybody wake the task."""
+
+    _asyncio_future_blocking = True
+    get_loop = staticmethod(asyncio.get_running_loop)
+
+    def add_done_callback(self, callback, *, context):
+        self.wake = lambda: callback(self)
+
+    def result(self):
+        return "woken"
+
+
+def test_a_task_cannot_be_woken_inside_another_one(mixture):
+    async def waiting():
+        return await yielding(waker)
+
+    async def main():
+        task = mixture.Task(waiting(), loop=loop)
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="Cannot enter into task .* while another task"):
+            waker.wake()
+        assert asyncio.current_task() is not None
+        async with asyncio.timeout(5):
+            loop.call_soon(waker.wake)
+            await task
+
+    waker = Waker()
+    loop = mixture.new_event_loop()
+    loop.run_until_complete(mixture.Task(main(), loop=loop))
+    loop.close()
+
+
 def test_many_nested_coroutines(start, finish):
     async def nest(depth):
         if depth:
