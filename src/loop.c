@@ -76,6 +76,14 @@ is_same_method(PyObject *a, PyObject *b)
            && ((PyMethodDescrObject *)a)->d_method == ((PyMethodDescrObject *)b)->d_method;
 }
 
+/* A type that was changed too often has none any more (3.14): then a number that no type has, so that
+   it counts as changed. */
+static unsigned int
+version_of(PyTypeObject *type)
+{
+    return type->tp_version_tag != 0 ? type->tp_version_tag : UINT_MAX;
+}
+
 /* Is what asyncio runs a handle by a function of its own?  *version: of the type that was asked. */
 static int
 is_run_original(HLState *st, unsigned int *version)
@@ -84,7 +92,7 @@ is_run_original(HLState *st, unsigned int *version)
     if (run == NULL) {
         return -1;
     }
-    *version = ((PyTypeObject *)st->StockTimerHandle)->tp_version_tag;
+    *version = version_of((PyTypeObject *)st->StockTimerHandle);
     int original = PyFunction_Check(run) && PyFunction_GET_GLOBALS(run) == st->events_names;
     Py_DECREF(run);
     return original;
@@ -111,7 +119,7 @@ hl_loop_find_patches(HLLoop *loop)
             return -1;
         }
     }
-    loop->type_version = Py_TYPE(loop)->tp_version_tag;
+    loop->type_version = version_of(Py_TYPE(loop));
     loop->patched = patched;
     return 0;
 }
@@ -121,7 +129,7 @@ void
 hl_loop_find_class_patches(HLLoop *loop)
 {
     PyObject *raised = hl_take_exception();
-    loop->type_version = Py_TYPE(loop)->tp_version_tag;
+    loop->type_version = Py_TYPE(loop)->tp_version_tag; /* a metaclass may call the loop */
     if (hl_loop_find_patches(loop) < 0) {
         PyErr_Clear();
     }

@@ -284,3 +284,31 @@ def test_a_method_patched_in_the_class_is_called(when):
     for name in ("call_soon", "call_at"):
         assert results[name] == (nothing, ([name], False), nothing)
     assert results["get_debug"][1][0] == ["get_debug"]
+
+
+def test_a_patch_of_a_class_that_was_changed_a_thousand_times(impl):
+    """3.14 gives a class 1,000 versions, and then none."""
+
+    class Loop(impl.EventLoop):
+        pass
+
+    async def main():
+        seen = []
+        original = Loop.call_soon
+
+        def call_soon(self, callback, *args, context=None):
+            seen.append(callback)
+            return original(self, callback, *args, context=context)
+
+        for number in range(3000):
+            Loop.number = number
+            assert loop.number == number
+            assert loop.call_soon
+        Loop.call_soon = call_soon
+        await loop.create_task(asyncio.sleep(0))
+        del Loop.call_soon
+        return len(seen)
+
+    loop = Loop()
+    assert loop.run_until_complete(main()) == 3
+    loop.close()
