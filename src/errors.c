@@ -176,13 +176,13 @@ hl_loop_is_debug(HLState *st, PyObject *loop)
 }
 
 int
-hl_capture_stack(HLState *st, PyObject *loop, PyObject **stack)
+hl_capture_stack(HLState *st, PyObject *loop, PyObject *extract, PyObject **stack)
 {
     *stack = NULL;
     int debug = hl_loop_is_debug(st, loop);
     if (debug <= 0 || hl_is_finalizing()) {
         return debug < 0 ? -1 : 0;
     }
-    *stack = PyObject_CallNoArgs(st->extract_stack);
+    *stack = PyObject_CallNoArgs(extract);
     return *stack != NULL ? 0 : -1;
 }

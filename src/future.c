@@ -54,7 +54,7 @@ hl_future_new(HLLoop *loop)
     f->st = st;
     f->native_loop = true;
     f->loop = Py_NewRef((PyObject *)loop);
-    if (hl_loop_may_debug(loop) && hl_capture_stack(st, f->loop, &f->source_traceback) < 0) {
+    if (hl_loop_may_debug(loop) && hl_capture_stack(st, f->loop, st->extract_stack, &f->source_traceback) < 0) {
         Py_CLEAR(self);
     }
     return self;
@@ -82,7 +82,7 @@ hl_future_init(PyObject *self, PyObject *loop)
     }
     f->native_loop = hl_is_loop(st, owned);
     Py_XSETREF(f->loop, owned); /* a destructor may have initialised it, too */
-    return hl_capture_stack(st, owned, &f->source_traceback);
+    return hl_capture_stack(st, owned, st->extract_stack, &f->source_traceback);
 }
 
 PyObject *

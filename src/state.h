@@ -63,7 +63,8 @@ hl_is_name(PyObject *name, PyObject *interned)
     X(get_running_loop, "_asyncio", "_get_running_loop")                                         \
     X(set_running_loop, "_asyncio", "_set_running_loop")                                         \
     X(iscoroutine, "asyncio", "iscoroutine")                                                     \
-    X(extract_stack, "asyncio.format_helpers", "extract_stack")                                  \
+    X(extract_stack, "traceback", "extract_stack")                                               \
+    X(extract_short_stack, "asyncio.format_helpers", "extract_stack")                            \
     X(format_callback_source, "asyncio.format_helpers", "_format_callback_source")               \
     X(format_handle, "asyncio.base_events", "_format_handle")                                    \
     X(future_repr, "asyncio.base_futures", "_future_repr")                                       \

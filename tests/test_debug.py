@@ -311,6 +311,25 @@ def test_things_know_where_they_were_made(debug_loop):
     turns(debug_loop, 3)
 
 
+def test_handles_know_ten_frames_and_futures_all():
+    def deep(depth, make):
+        return make() if depth == 0 else deep(depth - 1, make)
+
+    def scenario(impl):
+        loop = impl.new_event_loop()
+        loop.set_debug(True)
+        things = [
+            deep(30, lambda: loop.call_soon(len, "")),
+            deep(30, loop.create_future),
+            deep(30, lambda: loop.create_task(nothing())),
+        ]
+        turns(loop, 3)
+        loop.close()
+        return [len(thing._source_traceback) > 10 for thing in things]
+
+    assert same_on_both(scenario) == [False, True, True]
+
+
 def test_the_last_line_of_the_source_is_the_callers(debug_loop):
     """asyncio cuts its own frames off; frames in C have none."""
     future = debug_loop.create_future()
