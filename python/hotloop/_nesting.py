@@ -26,8 +26,10 @@ def run_turns(loop, future):
     if outer is not None:
         asyncio.tasks._leave_task(loop, outer)
     try:
-        while not future.done() and not loop._stopping:
+        while not future.done():
             loop._run_once()
+            if loop._stopping:
+                break
     finally:
         # The core gives back a task of its own, but does not know of others.
         if outer is not None and asyncio.current_task(loop) is None:

@@ -29,6 +29,9 @@ async def deeper(level):
 async def fails():
     raise LookupError("inner")
 
+async def nothing():
+    return 7
+
 async def ticks(seen):
     while True:
         seen.append(1)
@@ -67,6 +70,9 @@ async def main():
         await asyncio.gather(*[asyncio.sleep(0.001) for _ in range(10)])
     server.close()
     await server.wait_closed()
+    # The run that is about to be stopped has its first turn.
+    loop.stop()
+    assert loop.run_until_complete(nothing()) == 7
     print("done on", type(loop).__module__)
 
 asyncio.run(main())
