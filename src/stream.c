@@ -204,6 +204,7 @@ hl_stream_lose(HLStream *self, PyObject *exc)
     }
     PyObject *raised = hl_take_exception();
     keep_first(&raised, close_socket(self));
+    hl_stream_drop_queue(self);
     Py_CLEAR(self->protocol);
     keep_first(&raised, detach_from_server(self));
     keep_first(&raised, fail_sendfile(self));

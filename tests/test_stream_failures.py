@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import sys
 
 import pytest
 from streams import BIG, LIMIT, Events, connect, on_loop, raw_pair, reset
@@ -146,3 +147,34 @@ def test_sendfile_after_a_write_that_fails(tmp_path):
 
     (result, _), _ = same_on_both(on_loop(main))
     assert result == (RuntimeError, "Transport is closing")
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="no __buffer__() and no writelines() of pieces"
+)
+@pytest.mark.parametrize("method", ["write", "writelines"])
+def test_data_that_end_the_connection_while_they_are_taken(method):
+    """asyncio, which has no socket to send with then, says so by an AttributeError."""
+
+    class Strange(bytearray):
+        def __buffer__(self, flags):
+            transport._call_connection_lost(None)
+            return memoryview(b"more")
+
+    def lines():
+        yield b"more"
+        transport._call_connection_lost(None)
+
+    async def main():
+        nonlocal transport
+        transport, peer = await connect(Events())
+        for _ in range(3):
+            transport.write(b"queued")
+        getattr(transport, method)(Strange(b"abc") if method == "write" else lines())
+        assert transport.is_closing()
+        assert transport.get_write_buffer_size() == 0
+        transport.abort()
+        peer.close()
+
+    transport = None
+    HOTLOOP.run(main())
