@@ -261,11 +261,9 @@ begin_connection(HLLoop *loop, Listener *self, int conn, HLPeer *peer)
 
 /* ---- The listening socket is readable ---- */
 
-/* Out of descriptors or memory: say so, and try again in a while. */
 static int
-rest(HLLoop *loop, Listener *self, int fd)
+say_and_rest(HLLoop *loop, Listener *self, int fd, PyObject *exc)
 {
-    PyObject *exc = hl_take_exception();
     PyObject *message = PyUnicode_FromString("socket.accept() out of system resource");
     PyObject *shown = message != NULL ? PyObject_CallOneArg(loop->st->TransportSocket, self->sock)
                                       : NULL;
@@ -276,7 +274,6 @@ rest(HLLoop *loop, Listener *self, int fd)
     hl_leave_except(outer);
     Py_XDECREF(message);
     Py_XDECREF(shown);
-    Py_DECREF(exc);
     if (rc < 0) {
         return -1;
     }
@@ -289,6 +286,23 @@ rest(HLLoop *loop, Listener *self, int fd)
         self->server, self->backlog, self->own_context ? self->context : Py_None);
     Py_XDECREF(again);
     return again != NULL ? 0 : -1;
+}
+
+/* Out of descriptors or memory: say so, and try again in a while, with the context that all has here. */
+static int
+rest(HLLoop *loop, Listener *self, int fd)
+{
+    PyObject *exc = hl_take_exception();
+    int rc = hl_context_enter(loop, self->context);
+    if (rc == 0) {
+        rc = say_and_rest(loop, self, fd, exc);
+        if (self->context == NULL) {
+            hl_blank_return(loop, NULL);
+        }
+        hl_context_leave(loop);
+    }
+    Py_DECREF(exc);
+    return rc;
 }
 
 static bool

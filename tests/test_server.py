@@ -616,9 +616,10 @@ def test_what_debug_mode_logs_of_a_connection():
 # -- out of descriptors ------------------------------------------------------
 
 SHORT = """
-    import gc, os, resource, socket, sys, warnings
+    import contextvars, gc, os, resource, socket, sys, warnings
     import asyncio.constants
     asyncio.constants.ACCEPT_RETRY_DELAY = 0.05
+    variable = contextvars.ContextVar("variable", default=None)
 
     class Echo(asyncio.Protocol):
         def connection_made(self, transport):
@@ -637,9 +638,11 @@ SHORT = """
 
     async def main():
         loop = asyncio.get_running_loop()
-        contexts = []
-        loop.set_exception_handler(lambda loop, context: contexts.append(context))
-        server = await loop.create_server(Echo, "127.0.0.1", 0)
+        contexts, seen = [], set()
+        loop.set_exception_handler(lambda loop, context: (contexts.append(context), seen.add(variable.get())))
+        variable.set("the server's")
+        server = await loop.create_server(lambda: (seen.add(variable.get()), Echo())[1], "127.0.0.1", 0)
+        variable.set("later")
         where = server.sockets[0].getsockname()
         for _ in range(5):
             await asyncio.sleep(0.001)  # the loop may open a timer for that
@@ -661,7 +664,7 @@ SHORT = """
         for client in clients:
             client.setblocking(False)
             client.send(b"x")
-        print([await loop.sock_recv(client, 5) for client in clients])
+        print([await loop.sock_recv(client, 5) for client in clients], seen)
         for client in clients:
             client.close()
         await until(lambda: len(descriptors()) == before)
@@ -679,6 +682,7 @@ def test_out_of_descriptors_the_listener_rests_and_recovers():
 
     output = same_on_both(scenario)
     assert "socket.accept() out of system resource" in output and "24" in output
+    assert '{"the server\'s"}' in output
 
 
 def test_a_server_closed_while_its_listener_rests():
