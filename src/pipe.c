@@ -121,9 +121,14 @@ static int
 fileno_of(PyObject *pipe)
 {
     PyObject *number = PyObject_CallMethod(pipe, "fileno", NULL);
-    int fd = number != NULL ? PyObject_AsFileDescriptor(number) : -1;
+    long fd = number != NULL ? PyLong_AsLong(number) : -1;
     Py_XDECREF(number);
-    return fd;
+    if ((fd < 0 || fd > INT_MAX) && !PyErr_Occurred()) { /* a closed socket has -1 */
+        errno = EBADF;
+        PyErr_SetFromErrno(PyExc_OSError);
+        return -1;
+    }
+    return (int)fd;
 }
 
 /* Another transport of the loop that uses the same open file, as is seen by its blocking mode:

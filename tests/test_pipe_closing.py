@@ -466,7 +466,7 @@ def test_a_pipe_with_an_odd_number(fileno):
     read, write = os.pipe()
     pipe = OddPipe(read, fileno=fileno)
     for make in loop._make_read_pipe_transport, loop._make_write_pipe_transport:
-        with pytest.raises((ZeroDivisionError, TypeError, ValueError, OverflowError)):
+        with pytest.raises((ZeroDivisionError, TypeError, OSError, OverflowError)):
             make(pipe, Recorder())
     pipe.close()
     os.close(write)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import select
 import signal
+import socket
 import tty
 import warnings
 import weakref
@@ -13,6 +14,23 @@ from pipe_ends import Recorder, connect_both, drain, fill, is_blocking, text
 from support import Contexts, collect, outcome, same_on_both, turns, until
 
 # -- what they are -----------------------------------------------------------
+
+
+# asyncio's transports are half made then.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("method", ["connect_read_pipe", "connect_write_pipe"])
+def test_a_closed_socket_is_no_pipe(method):
+    def scenario(impl):
+        async def main():
+            closed = socket.socket()
+            closed.close()
+            with pytest.raises(OSError) as failure:
+                await getattr(asyncio.get_running_loop(), method)(asyncio.Protocol, closed)
+            return str(failure.value)
+
+        return impl.run(main())
+
+    assert same_on_both(scenario) == "[Errno 9] Bad file descriptor"
 
 
 def test_they_are_asyncios_transports(loop, run, inlet, outlet):
