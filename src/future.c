@@ -54,7 +54,8 @@ hl_future_new(HLLoop *loop)
     f->st = st;
     f->native_loop = true;
     f->loop = Py_NewRef((PyObject *)loop);
-    if (hl_loop_may_debug(loop) && hl_capture_stack(st, f->loop, st->extract_stack, &f->source_traceback) < 0) {
+    if (hl_loop_may_debug(loop)
+        && hl_capture_stack(st, f->loop, st->extract_stack, &f->source_traceback) < 0) {
         Py_CLEAR(self);
     }
     return self;

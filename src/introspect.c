@@ -18,6 +18,9 @@ hl_task_register(PyObject *self)
 {
     HLTask *t = hl_task(self);
     HLState *st = t->future.st;
+    if (t->future.state != HL_PENDING) {
+        return 0; /* an overridden call_soon() has run it */
+    }
     if (st->registry == NULL || t->registration != NULL) {
         PyObject *done = hl_call_builtin(st->register_task, &self, 1);
         Py_XDECREF(done);

@@ -110,7 +110,7 @@ warn_if_slow(HLLoop *loop, PyObject *object, HLEntryKind kind, double took)
     if (PyErr_Occurred()) {
         return -1;
     }
-    if (took < seconds) {
+    if (!(took >= seconds)) { /* nor is anything slow by a NaN */
         return 0;
     }
     bool is_handle = kind == HL_RUN_HANDLE || kind == HL_RUN_FOREIGN;

@@ -107,7 +107,8 @@ hl_task_new(HLLoop *loop, PyObject *coro, PyObject *name, PyObject *context)
     t->log_destroy_pending = false;
     t->future.loop = Py_NewRef((PyObject *)loop);
     if ((hl_loop_may_debug(loop)
-         && hl_capture_stack(st, t->future.loop, st->extract_stack, &t->future.source_traceback) < 0)
+         && hl_capture_stack(st, t->future.loop, st->extract_stack, &t->future.source_traceback)
+                < 0)
         || task_fill(self, coro, name) < 0 || set_context(t, context) < 0) {
         t->log_destroy_pending = false;
         Py_CLEAR(self);
