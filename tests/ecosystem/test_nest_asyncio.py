@@ -73,6 +73,7 @@ async def main():
     # The run that is about to be stopped has its first turn.
     loop.stop()
     assert loop.run_until_complete(nothing()) == 7
+    loop._stopping = False  # nor is the rest of the outer run
     print("done on", type(loop).__module__)
 
 asyncio.run(main())
