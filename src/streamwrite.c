@@ -133,7 +133,7 @@ stream_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kw
     if (enqueue(self, data) < 0) {
         return refused_by_send(self);
     }
-    if (!self->conn_lost && self->queue.size > 0 && hl_stream_flush_in_time(self) < 0) {
+    if (self->queue.size > 0 && hl_stream_flush_in_time(self) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -193,7 +193,7 @@ stream_writelines(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObjec
     }
     Py_DECREF(list);
     PyObject *raised = rc < 0 ? hl_take_exception() : NULL;
-    if (!self->conn_lost && self->queue.size > 0 && hl_stream_flush_in_time(self) < 0) {
+    if (self->queue.size > 0 && hl_stream_flush_in_time(self) < 0) {
         Py_XDECREF(raised);
         return NULL;
     }
