@@ -25,10 +25,11 @@ typedef struct {
 
 #define HL_NOT_IN_HEAP ((size_t)-1)
 
+/* Without branches: which of two timers is the earlier one cannot be predicted. */
 static inline int
 hl_timer_before(const HLTimer *a, const HLTimer *b)
 {
-    return a->when < b->when || (a->when == b->when && a->sequence < b->sequence);
+    return (a->when < b->when) | ((a->when == b->when) & (a->sequence < b->sequence));
 }
 
 static inline void
@@ -52,26 +53,34 @@ hl_heap_sift_up(HLTimerHeap *heap, size_t i, HLTimer timer)
     hl_heap_place(heap, i, timer);
 }
 
+/* The earliest of the children from first on; of four the two pairs are compared side by side. */
+static inline size_t
+hl_heap_earliest(const HLTimerHeap *heap, size_t first)
+{
+    const HLTimer *timers = heap->timers;
+    if (first + 4 <= heap->length) {
+        size_t left = first + hl_timer_before(&timers[first + 1], &timers[first]);
+        size_t right = first + 2 + hl_timer_before(&timers[first + 3], &timers[first + 2]);
+        return hl_timer_before(&timers[right], &timers[left]) ? right : left;
+    }
+    size_t earliest = first;
+    for (size_t child = first + 1; child < heap->length; child++) {
+        earliest = hl_timer_before(&timers[child], &timers[earliest]) ? child : earliest;
+    }
+    return earliest;
+}
+
 static inline void
 hl_heap_sift_down(HLTimerHeap *heap, size_t i, HLTimer timer)
 {
-    for (;;) {
-        size_t first = i * 4 + 1;
-        if (first >= heap->length) {
+    size_t first;
+    while ((first = i * 4 + 1) < heap->length) {
+        size_t earliest = hl_heap_earliest(heap, first);
+        if (!hl_timer_before(&heap->timers[earliest], &timer)) {
             break;
         }
-        size_t end = first + 4 < heap->length ? first + 4 : heap->length;
-        size_t best = first;
-        for (size_t child = first + 1; child < end; child++) {
-            if (hl_timer_before(&heap->timers[child], &heap->timers[best])) {
-                best = child;
-            }
-        }
-        if (!hl_timer_before(&heap->timers[best], &timer)) {
-            break;
-        }
-        hl_heap_place(heap, i, heap->timers[best]);
-        i = best;
+        hl_heap_place(heap, i, heap->timers[earliest]);
+        i = earliest;
     }
     hl_heap_place(heap, i, timer);
 }
