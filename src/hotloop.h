@@ -574,10 +574,9 @@ int64_t hl_monotonic_ns(void);
 bool hl_clock_is_replaced(HLState *st);
 /* loop.time(), or its override. */
 int hl_loop_time(HLLoop *loop, double *now);
-/* Is loop.time() not ours, or its clock moved by somebody? */
-bool hl_clock_is_virtual(HLLoop *loop);
-/* How much too early timers may be, as asyncio has it: 0 by our clock, loop._clock_resolution by others. */
-int hl_clock_resolution(HLLoop *loop, double *resolution);
+/* For between two entries: also how much too early timers may be, as asyncio has it, which is 0 by our
+   clock and loop._clock_resolution by others. */
+int hl_loop_time_for_timers(HLLoop *loop, double *now, double *early);
 /* Open the uv_loop_t, if it is not open yet: a loop that never runs costs no descriptors. */
 int hl_poll_open(HLLoop *loop);
 void hl_poll_close(HLLoop *loop);

@@ -48,39 +48,52 @@ hl_clock_is_replaced(HLState *st)
     return PyDict_GetItemWithError(st->time_names, st->name.monotonic) != st->monotonic;
 }
 
-bool
-hl_clock_is_virtual(HLLoop *loop)
+/* Is loop.time() not ours, or its clock moved by somebody? */
+static bool
+clock_is_virtual(HLLoop *loop)
 {
     return (hl_loop_patched(loop) & HL_PATCHED_TIME) || hl_clock_is_replaced(loop->st);
 }
 
-int
-hl_clock_resolution(HLLoop *loop, double *resolution)
+static int
+to_seconds(PyObject *number, double *seconds)
 {
-    *resolution = 0.0;
-    if (loop->poller == NULL && !hl_clock_is_virtual(loop)) {
-        return 0;
+    *seconds = number != NULL ? PyFloat_AsDouble(number) : -1.0;
+    Py_XDECREF(number);
+    return *seconds == -1.0 && PyErr_Occurred() ? -1 : 0;
+}
+
+static int
+read_clock(HLLoop *loop, bool is_virtual, double *now)
+{
+    if (HL_UNLIKELY(is_virtual)) {
+        return to_seconds(PyObject_CallMethodNoArgs((PyObject *)loop, loop->st->name.time), now);
     }
-    PyObject *value = PyObject_GetAttrString((PyObject *)loop, "_clock_resolution");
-    *resolution = value != NULL ? PyFloat_AsDouble(value) : -1.0;
-    Py_XDECREF(value);
-    return *resolution == -1.0 && PyErr_Occurred() ? -1 : 0;
+    *now = (double)hl_monotonic_ns() / 1e9;
+    return 0;
 }
 
 int
 hl_loop_time(HLLoop *loop, double *now)
 {
-    if (!hl_clock_is_virtual(loop)) {
-        *now = (double)hl_monotonic_ns() / 1e9;
-        return 0;
+    return read_clock(loop, clock_is_virtual(loop), now);
+}
+
+int
+hl_loop_time_for_timers(HLLoop *loop, double *now, double *early)
+{
+    bool is_virtual = clock_is_virtual(loop);
+    if (is_virtual) {
+        hl_context_leave(loop);
     }
-    PyObject *time = PyObject_CallMethodNoArgs((PyObject *)loop, loop->st->name.time);
-    if (time == NULL) {
+    *early = 0.0;
+    if (read_clock(loop, is_virtual, now) < 0) {
         return -1;
     }
-    *now = PyFloat_AsDouble(time);
-    Py_DECREF(time);
-    return *now == -1.0 && PyErr_Occurred() ? -1 : 0;
+    if (HL_LIKELY(!is_virtual && loop->poller == NULL)) {
+        return 0;
+    }
+    return to_seconds(PyObject_GetAttrString((PyObject *)loop, "_clock_resolution"), early);
 }
 
 /* ---- libuv callbacks ---- */
@@ -207,7 +220,7 @@ arm_timers(HLLoop *loop, bool *due)
         return 0;
     }
     double now, early, deadline = loop->timers.timers[0].when;
-    if (hl_loop_time(loop, &now) < 0 || hl_clock_resolution(loop, &early) < 0) {
+    if (hl_loop_time_for_timers(loop, &now, &early) < 0) {
         return -1;
     }
     double delay = deadline - now;

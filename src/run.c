@@ -239,15 +239,11 @@ run_ready(HLLoop *loop)
 static int
 move_due_timers(HLLoop *loop)
 {
-    double now;
+    double now, early;
     if (HL_LIKELY(loop->timers.length == 0)) {
         return 0;
     }
-    if (hl_clock_is_virtual(loop)) {
-        hl_context_leave(loop);
-    }
-    double early;
-    if (hl_loop_time(loop, &now) < 0 || hl_clock_resolution(loop, &early) < 0) {
+    if (hl_loop_time_for_timers(loop, &now, &early) < 0) {
         return -1;
     }
     now += early;
