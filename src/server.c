@@ -356,10 +356,17 @@ listening_fd(HLLoop *loop, Listener *self)
 }
 
 static int
-on_acceptable(HLLoop *loop, PyObject *op)
+accept_failed(HLLoop *loop, Listener *self, int fd)
 {
-    Listener *self = (Listener *)op;
-    hl_context_leave(loop);
+    int error = errno;
+    PyErr_SetFromErrno(PyExc_OSError);
+    return is_out_of_resources(error) ? rest(loop, self, fd) : -1;
+}
+
+/* As many connections as a batch has. */
+static int
+accept_batch(HLLoop *loop, Listener *self)
+{
     int fd, accepted = 0, accepts = begin_batch(loop, self);
     while (accepted < accepts && (fd = listening_fd(loop, self)) >= 0) {
         HLPeer peer;
@@ -368,13 +375,11 @@ on_acceptable(HLLoop *loop, PyObject *op)
             accepted++;
             continue;
         }
+        if (conn < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) {
+            break;
+        }
         if (conn < 0) {
-            if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) {
-                break;
-            }
-            int error = errno;
-            PyErr_SetFromErrno(PyExc_OSError);
-            return is_out_of_resources(error) ? rest(loop, self, fd) : -1;
+            return accept_failed(loop, self, fd);
         }
         accepted++;
         if (begin_connection(loop, self, conn, &peer) < 0) {
@@ -383,6 +388,17 @@ on_acceptable(HLLoop *loop, PyObject *op)
     }
     end_batch(self, accepted);
     return 0;
+}
+
+static int
+on_acceptable(HLLoop *loop, PyObject *op)
+{
+    Listener *self = (Listener *)op;
+    hl_context_leave(loop);
+    if (accept_batch(loop, self) == 0) {
+        return 0;
+    }
+    return hl_handle_report_method(loop, (PyObject *)loop, "_accept_connection", self->context);
 }
 
 /* ---- Making ---- */

@@ -226,8 +226,9 @@ read_into_buffer(HLStream *self)
 /* ---- The descriptor is readable ---- */
 
 static int
-read_ready(HLLoop *loop, HLStream *self)
+read_ready(HLLoop *loop, PyObject *op)
 {
+    HLStream *self = (HLStream *)op;
     if (self->conn_lost || self->protocol == NULL) {
         return 0;
     }
@@ -241,15 +242,7 @@ on_readable(HLLoop *loop, PyObject *op)
     if (!hl_watch_is_set(self->watch, HL_READ)) {
         return 0; /* stopped between the poll and now */
     }
-    bool blank = self->context == NULL;
-    if (hl_context_enter(loop, self->context) < 0) {
-        return -1;
-    }
-    int rc = read_ready(loop, self);
-    if (blank) {
-        hl_blank_return(loop, &self->context);
-    }
-    return rc;
+    return hl_handle_run_method(loop, op, read_ready, "_read_ready", &self->context);
 }
 
 int
@@ -267,9 +260,8 @@ hl_stream_start_reading(HLLoop *Py_UNUSED(loop), PyObject *op)
 static PyObject *
 stream_read_ready(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    HLStream *self = (HLStream *)op;
-    HLLoop *loop = (HLLoop *)Py_XNewRef(self->loop);
-    int rc = read_ready(loop, self);
+    HLLoop *loop = (HLLoop *)Py_XNewRef(((HLStream *)op)->loop);
+    int rc = read_ready(loop, op);
     Py_XDECREF(loop);
     return hl_none_or_error(rc);
 }

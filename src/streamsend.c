@@ -71,7 +71,7 @@ send_some(HLStream *self)
 static void
 forget_context(HLStream *self)
 {
-    if (self->queue.size == 0 && self->write_context != NULL) {
+    if (self->queue.size == 0) {
         Py_CLEAR(self->write_context);
     }
 }

@@ -1,6 +1,7 @@
 """What fails around stream transports: protocols, close(), sendfile(). It is told, and all else is done nevertheless."""
 
 import asyncio
+import contextvars
 import os
 import socket
 import sys
@@ -71,6 +72,39 @@ def test_the_truth_of_what_eof_received_returns():
 
     (closing, _), contexts = same_on_both(scenario)
     assert not closing and len(contexts) == 1
+
+
+@pytest.mark.parametrize("where", ["reading", "accepting"])
+def test_the_context_in_which_a_failure_is_reported(where):
+    variable = contextvars.ContextVar("variable", default="nobody's")
+
+    class Strange:
+        def __bool__(self):
+            raise ValueError("bool")
+
+    async def main():
+        loop, seen = asyncio.get_running_loop(), []
+
+        def handler(loop, context):
+            method = context["message"].partition("(")[0].rpartition(".")[2]
+            seen.append((method, type(context["exception"]), variable.get()))
+            closing.close()
+
+        loop.set_exception_handler(handler)
+        variable.set("its own")
+        if where == "reading":
+            closing, peer = await connect(Events(eof_received=lambda protocol: Strange()))
+            peer.close()
+        else:
+            closing = await loop.create_server(Events, "127.0.0.1", 0)
+            with closing.sockets[0].dup() as same:
+                same.shutdown(socket.SHUT_RDWR)
+        variable.set("main's")
+        await until(lambda: seen)
+        return seen
+
+    (seen,), _ = same_on_both(on_loop(main))
+    assert seen[2] == ("its own" if sys.version_info >= (3, 12) else "nobody's")
 
 
 # asyncio leaves its transport half closed, or half made.
