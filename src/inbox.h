@@ -1,9 +1,8 @@
 /* The cross-thread inbox: handles and finished calls that other threads hand to the loop.
 
    Any thread pushes, with or without the GIL; only the thread that runs the loop takes.
-   It is a lock-free stack linked through the objects themselves; hl_inbox_take() reverses it,
-   so that each sender's objects come out in the order in which they went in.  A pointer to a
-   link says in its lowest bit what kind of object the link lies in. */
+   It is a lock-free stack linked through the objects themselves, so the newest is the first.  A
+   pointer to a link says in its lowest bit what kind of object the link lies in. */
 #ifndef HL_INBOX_H
 #define HL_INBOX_H
 
@@ -55,19 +54,11 @@ hl_inbox_push(HLInbox *inbox, HLInboxLink *link, HLInboxKind kind)
     }
 }
 
-/* All entries, oldest first, chained by next. */
+/* All entries, newest first, chained by next. */
 static inline HLInboxEntry
 hl_inbox_take(HLInbox *inbox)
 {
-    HLInboxEntry newest = atomic_exchange(&inbox->top, 0);
-    HLInboxEntry oldest = 0;
-    while (newest != 0) {
-        HLInboxEntry next = hl_inbox_link(newest)->next;
-        hl_inbox_link(newest)->next = oldest;
-        oldest = newest;
-        newest = next;
-    }
-    return oldest;
+    return atomic_exchange(&inbox->top, 0);
 }
 
 #endif

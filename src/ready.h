@@ -103,6 +103,17 @@ hl_ready_push_io(HLReady *ready, PyObject *object, HLOnReady on_ready)
     return 0;
 }
 
+/* Turn round what was pushed since there were so many. */
+static inline void
+hl_ready_reverse(HLReady *ready, size_t first)
+{
+    for (size_t i = first, j = ready->length; i + 1 < j; i++) {
+        HLEntry *left = hl_ready_at(ready, i), *right = hl_ready_at(ready, --j), entry = *left;
+        *left = *right;
+        *right = entry;
+    }
+}
+
 /* The argument that the entry owns, or NULL. */
 static inline PyObject *
 hl_entry_arg(const HLEntry *entry)

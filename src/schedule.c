@@ -153,6 +153,7 @@ int
 hl_loop_take_inbox(HLLoop *loop)
 {
     HLInboxEntry entry = hl_inbox_take(&loop->inbox);
+    size_t before = loop->ready.length;
     int rc = 0;
     while (entry != 0) {
         HLInboxEntry next = hl_inbox_link(entry)->next;
@@ -165,6 +166,7 @@ hl_loop_take_inbox(HLLoop *loop)
         Py_DECREF(object);
         entry = next;
     }
+    hl_ready_reverse(&loop->ready, before); /* the newest was the first */
     return rc;
 }
 

@@ -81,18 +81,26 @@ send_item(int sender, int number)
     return open;
 }
 
+/* Newest first: what a sender sent comes in falling order, and after all that was taken before. */
 static void
 drain(Loop *loop)
 {
+    int newest[SENDERS] = {0}, oldest[SENDERS] = {0};
     HLInboxEntry entry = hl_inbox_take(&loop->inbox);
     while (entry != 0) {
         Item *item = (Item *)hl_inbox_link(entry);
-        check((int)hl_inbox_kind(entry) == (item->number & 1), "the kind arrives");
-        check(item->number > last[item->sender], "each sender's links arrive in order");
-        last[item->sender] = item->number;
+        int sender = item->sender, number = item->number;
+        check((int)hl_inbox_kind(entry) == (number & 1), "the kind arrives");
+        check(number > last[sender], "each sender's links arrive after those before");
+        check(oldest[sender] == 0 || number < oldest[sender], "each sender's links arrive in order");
+        newest[sender] = newest[sender] == 0 ? number : newest[sender];
+        oldest[sender] = number;
         received++;
         entry = item->link.next;
         free(item);
+    }
+    for (int i = 0; i < SENDERS; i++) {
+        last[i] = newest[i] == 0 ? last[i] : newest[i];
     }
 }
 
