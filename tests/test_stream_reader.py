@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import gc
 import inspect
+import math
 import socket
 import termios
 import weakref
@@ -348,7 +349,10 @@ def test_attributes_are_those_of_asyncios_reader(impl, kind):
             with memoryview(buffer), pytest.raises(BufferError):
                 await reader.read(1)
             assert await reader.read(5) == b"12"
-            reader._eof = True
+            reader._limit = math.inf
+            peer.send(b"a longer line\n")
+            assert await reader.readline() == b"a longer line\n"
+            reader._limit, reader._eof = 3, 1
             assert reader.at_eof() and await reader.read() == b""
 
     impl.run(main())

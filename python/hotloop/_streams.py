@@ -9,26 +9,28 @@ are not here are asyncio's, and go through the properties.
 import asyncio
 import operator
 
+from ._transports import to_size
+
 _Stock = asyncio.StreamReader
 _StockProtocol = asyncio.StreamReaderProtocol
 
 
-def _of_core(name):
+def _of_core(name, convert=lambda value: value):
     """The attribute of asyncio's reader that is kept in the core."""
     get = operator.attrgetter(f"_core.{name}")
 
     def put(self, value):
-        setattr(self._core, name, value)
+        setattr(self._core, name, convert(value))
 
     return property(get, put)
 
 
 class StreamReader(_Stock):
     _buffer = _of_core("buffer")
-    _eof = _of_core("eof")
+    _eof = _of_core("eof", bool)
     _exception = _of_core("exception")
-    _limit = _of_core("limit")
-    _paused = _of_core("paused")
+    _limit = _of_core("limit", to_size)
+    _paused = _of_core("paused", bool)
     _transport = _of_core("transport")
     _waiter = _of_core("waiter")
 

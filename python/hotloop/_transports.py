@@ -10,8 +10,8 @@ from . import _core
 _logger = logging.getLogger("asyncio")
 
 
-def _to_size(limit):
-    # Any number will do for asyncio.
+def to_size(limit):
+    """A limit as the core has it: any number will do for asyncio."""
     return min(int(limit), sys.maxsize) if limit < math.inf else sys.maxsize
 
 
@@ -39,7 +39,7 @@ class WriteLimits:
             low = high // 4
         if not high >= low >= 0:
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self._high_water, self._low_water = _to_size(high), _to_size(low)
+        self._high_water, self._low_water = to_size(high), to_size(low)
         self._limits = low, high
 
 
