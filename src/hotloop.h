@@ -179,6 +179,7 @@ struct HLLoop {
     HLStream *unflushed;      /* a list that owns what is in it */
     HLStream *last_unflushed; /* its end, unless it is empty */
     uint64_t unflushed_ticks; /* since when it is not empty */
+    uint64_t looked_ticks;    /* when it was last asked whether to flush, or polled */
     char *read_buffer;        /* owned, or NULL until needed */
     PyObject *spare;          /* owned bytes, or NULL: see spare.h */
 
@@ -618,8 +619,8 @@ int hl_server_setup(PyObject *module, HLState *st);
 int hl_loop_flush(HLLoop *loop);
 /* The same in the middle of an entry. */
 int hl_loop_flush_now(HLLoop *loop);
-/* Has the first of it waited long enough? */
-bool hl_flush_is_due(const HLLoop *loop);
+/* Has the first of it waited long enough, or would it wait for long? */
+bool hl_flush_is_due(HLLoop *loop);
 void hl_loop_drop_unflushed(HLLoop *loop);
 
 /* ---- From child.c ---- */

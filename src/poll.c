@@ -304,7 +304,7 @@ hl_poll_soon(HLLoop *loop)
 static void
 note_poll(HLLoop *loop)
 {
-    loop->last_poll_ticks = hl_ticks();
+    loop->last_poll_ticks = loop->looked_ticks = hl_ticks();
     loop->turns_since_poll = 0;
     loop->polls++;
     if (loop->poll_interval_ticks == 0) {

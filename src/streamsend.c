@@ -3,8 +3,9 @@
    write() only queues (streamwrite.c); the transport is flushed when the entry of the ready queue
    that wrote returns, so that a response written in pieces leaves in one sendmsg().  If the next
    entry is a transport's or a task's that was woken, it waits for that one too, HL_FLUSH_INTERVALS
-   at most: a peer on the same machine is woken once for many responses (run.c).  But a loop that
-   has nothing else to do sends at once what is likely to be all, for the peer works meanwhile.
+   at most: a peer on the same machine is woken once for many responses (run.c).  But not after an
+   entry that took as long, for the next one may, too; and a loop that has nothing else to do sends
+   at once what is likely to be all, for the peer works meanwhile.
 
    Nobody can tell: what could observe the queue (its size, limits, closing, pause_writing())
    flushes first, and so does a write from outside the running loop, or to a socket that somebody
@@ -13,7 +14,7 @@
 
 #include "stream.h"
 
-#define HL_FLUSH_INTERVALS 2 /* of polling, 100 us */
+#define HL_FLUSH_INTERVALS 10 /* of polling, 500 us */
 
 /* ---- Sending ---- */
 
@@ -297,9 +298,12 @@ flush_after_entry(HLLoop *loop, HLStream *self)
 }
 
 bool
-hl_flush_is_due(const HLLoop *loop)
+hl_flush_is_due(HLLoop *loop)
 {
-    return hl_ticks() - loop->unflushed_ticks >= HL_FLUSH_INTERVALS * loop->poll_interval_ticks;
+    uint64_t now = hl_ticks(), limit = HL_FLUSH_INTERVALS * loop->poll_interval_ticks;
+    uint64_t waited = now - loop->unflushed_ticks, entry_took = now - loop->looked_ticks;
+    loop->looked_ticks = now;
+    return waited >= limit || entry_took >= limit;
 }
 
 int

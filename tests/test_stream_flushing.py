@@ -168,6 +168,31 @@ def test_data_does_not_wait_for_many_tasks_that_are_woken(loop, run):
     run(main())
 
 
+def test_what_takes_long_to_find_does_not_wait_for_what_may_take_as_long(loop, run):
+    async def main():
+        protocol = Events()
+        transport, peer = await connect_to_running_loop(protocol)
+        start = loop.create_future()
+
+        async def work():
+            await start
+            time.sleep(0.002)
+            transport.write(b"found")
+
+        async def look():
+            await start
+            return peer.recv(100)
+
+        tasks = [loop.create_task(coro) for coro in (work(), look())]
+        loop.call_later(0.001, start.set_result, None)
+        assert (await asyncio.gather(*tasks))[1] == b"found"
+        transport.abort()
+        await protocol.lost
+        peer.close()
+
+    run(main())
+
+
 @pytest.mark.parametrize("ends", ["stop", "SystemExit"])
 def test_a_task_that_ends_the_loop_leaves_nothing_unsent(loop, run, ends):
     async def main():
