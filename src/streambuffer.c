@@ -167,7 +167,8 @@ call_transport(StreamBuffer *self, PyObject *method)
 static int
 pause_if_full(StreamBuffer *self)
 {
-    if (is_none(self->transport) || self->paused || available(self) - self->limit <= self->limit) {
+    if (is_none(self->transport) || self->paused
+        || (self->limit >= 0 && available(self) - self->limit <= self->limit)) {
         return 0;
     }
     if (call_transport(self, self->st->name.pause_reading) == 0) {

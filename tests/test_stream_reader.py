@@ -352,6 +352,9 @@ def test_attributes_are_those_of_asyncios_reader(impl, kind):
             reader._limit = math.inf
             peer.send(b"a longer line\n")
             assert await reader.readline() == b"a longer line\n"
+            reader._limit = -(2**63)
+            peer.send(b"too much")
+            assert await reader.read(100) == b"too much" and reader._paused
             reader._limit, reader._eof = 3, 1
             assert reader.at_eof() and await reader.read() == b""
 
