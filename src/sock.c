@@ -47,15 +47,6 @@ is_plain_socket(HLLoop *loop, PyObject *sock)
     return plain;
 }
 
-static int
-get_fileno(HLState *st, PyObject *sock, int *fd)
-{
-    PyObject *number = st->socket_fileno(sock, NULL);
-    *fd = number != NULL ? (int)PyLong_AsLong(number) : -1;
-    Py_XDECREF(number);
-    return *fd == -1 && PyErr_Occurred() ? -1 : 0;
-}
-
 /* ---- Waiting ---- */
 
 static bool
@@ -90,7 +81,7 @@ attempt_again(SocketWait *wait, bool *blocked)
     PyObject *first = Py_XNewRef(call->args[0]), *second = Py_XNewRef(call->args[1]);
     PyObject *result = NULL;
     call->again = true;
-    if (get_fileno(call->st, sock, &call->fd) == 0) {
+    if (hl_socket_find_fd(call) == 0) {
         result = call->operation->attempt(call, blocked);
     }
     Py_DECREF(sock);
@@ -256,7 +247,7 @@ start(PyObject *self, const HLSocketOperation *operation, const char *function, 
         return usable < 0 ? NULL : Py_NewRef(Py_NotImplemented);
     }
     bool blocked = false;
-    if (get_fileno(loop->st, call.sock, &call.fd) < 0) {
+    if (hl_socket_find_fd(&call) < 0) {
         return NULL;
     }
     PyObject *result = operation->attempt(&call, &blocked);

@@ -29,6 +29,9 @@ struct HLSocketCall {
 
 /* ---- From sockcalls.c ---- */
 
+/* Set call->fd to sock.fileno(), which is -1 once it was closed.  -1 with an exception set. */
+int hl_socket_find_fd(HLSocketCall *call);
+
 extern const HLSocketOperation hl_recv_operation, hl_recv_into_operation, hl_recvfrom_operation,
     hl_recvfrom_into_operation, hl_sendall_operation, hl_sendto_operation, hl_accept_operation,
     hl_connect_operation;

@@ -10,6 +10,15 @@
 
 #define HL_SMALL HL_READ_MAX /* bytes that are moved without letting go of the GIL */
 
+int
+hl_socket_find_fd(HLSocketCall *call)
+{
+    PyObject *number = call->st->socket_fileno(call->sock, NULL);
+    call->fd = number != NULL ? (int)PyLong_AsLong(number) : -1;
+    Py_XDECREF(number);
+    return call->fd == -1 && PyErr_Occurred() ? -1 : 0;
+}
+
 /* ---- Attempts by system calls of our own: what Python's make of them, without exceptions
    where they would block.  MSG_DONTWAIT, because another process that shares the socket may have
    made it blocking. ---- */
@@ -152,7 +161,7 @@ takes_sendall(const HLSocketCall *call)
     return PyBytes_CheckExact(call->args[0]) || is_bytes_like(call->args[0]);
 }
 
-/* ---- Attempts by the socket's own methods, which know about addresses ---- */
+/* ---- Attempts by the socket's own methods, which know about all kinds of addresses ---- */
 
 static PyObject *
 call_method(HLSocketCall *call, bool *blocked, PyObject *name, PyObject *const *args, size_t nargs)
@@ -167,18 +176,85 @@ call_method(HLSocketCall *call, bool *blocked, PyObject *name, PyObject *const *
     return result;
 }
 
+static int
+family_of(HLState *st, PyObject *sock)
+{
+    PyObject *descriptor = st->socket_family;
+    PyObject *number = Py_TYPE(descriptor)->tp_descr_get(descriptor, sock, NULL);
+    int family = number != NULL ? (int)PyLong_AsLong(number) : -1;
+    Py_XDECREF(number);
+    PyErr_Clear();
+    return family;
+}
+
+/* As Python's methods raise it; hooks may close the socket. */
+static int
+audit(HLSocketCall *call, const char *event, PyObject *address)
+{
+    return PySys_Audit(event, "OO", call->sock, address) < 0 ? -1 : hl_socket_find_fd(call);
+}
+
+static PyObject *
+recvfrom_directly(HLSocketCall *call, size_t size, bool *blocked)
+{
+    char *buffer = hl_loop_read_buffer(call->loop, HL_READ_MAX);
+    if (buffer == NULL) {
+        return NULL;
+    }
+    struct sockaddr_storage from;
+    socklen_t length = sizeof(from);
+    ssize_t n = recvfrom(call->fd, buffer, size, MSG_DONTWAIT, (struct sockaddr *)&from, &length);
+    if (n < 0) {
+        return failed(blocked);
+    }
+    PyObject *data = PyBytes_FromStringAndSize(buffer, n);
+    PyObject *address = hl_address_object((struct sockaddr *)&from, length);
+    PyObject *pair = data != NULL && address != NULL ? PyTuple_Pack(2, data, address) : NULL;
+    Py_XDECREF(data);
+    Py_XDECREF(address);
+    return pair;
+}
+
 static PyObject *
 attempt_recvfrom(HLSocketCall *call, bool *blocked)
 {
+    int family = family_of(call->st, call->sock);
+    if ((family == AF_INET || family == AF_INET6) && takes_recv(call)
+        && PyLong_AsSsize_t(call->args[0]) <= HL_SMALL) {
+        return recvfrom_directly(call, PyLong_AsSize_t(call->args[0]), blocked);
+    }
+    PyObject *args[2] = {call->sock, call->args[0]};
+    return call_method(call, blocked, call->st->name.recvfrom, args, 2);
+}
+
+static PyObject *
+attempt_recvfrom_into(HLSocketCall *call, bool *blocked)
+{
     PyObject *args[3] = {call->sock, call->args[0], call->args[1]};
-    PyObject *name = hl_socket_method(call);
-    return call_method(call, blocked, name, args, call->args[1] != NULL ? 3 : 2);
+    return call_method(call, blocked, call->st->name.recvfrom_into, args, 3);
+}
+
+static PyObject *
+sendto_directly(HLSocketCall *call, const HLAddress *to, bool *blocked)
+{
+    PyObject *data = call->args[0];
+    if (audit(call, "socket.sendto", call->args[1]) < 0) {
+        return NULL;
+    }
+    ssize_t n = sendto(call->fd, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data),
+                       MSG_DONTWAIT | MSG_NOSIGNAL, &to->any, to->length);
+    return n < 0 ? failed(blocked) : PyLong_FromSsize_t(n);
 }
 
 static PyObject *
 attempt_sendto(HLSocketCall *call, bool *blocked)
 {
     PyObject *name = call->st->name.sendto;
+    HLAddress to;
+    if (PyBytes_CheckExact(call->args[0])
+        && hl_address_parse(family_of(call->st, call->sock), call->args[1], &to)) {
+        return sendto_directly(call, &to, blocked);
+    }
     if (!call->again) {
         PyObject *args[3] = {call->sock, call->args[0], call->args[1]};
         return call_method(call, blocked, name, args, 3);
@@ -232,22 +308,11 @@ connect_outcome(HLSocketCall *call)
     return NULL;
 }
 
-static int
-family_of(HLState *st, PyObject *sock)
-{
-    PyObject *descriptor = st->socket_family;
-    PyObject *number = Py_TYPE(descriptor)->tp_descr_get(descriptor, sock, NULL);
-    int family = number != NULL ? (int)PyLong_AsLong(number) : -1;
-    Py_XDECREF(number);
-    PyErr_Clear();
-    return family;
-}
-
 /* Python's connect() to a numeric address, without the exception where it takes its time. */
 static PyObject *
 connect_directly(HLSocketCall *call, const HLAddress *address, bool *blocked)
 {
-    if (PySys_Audit("socket.connect", "OO", call->sock, call->args[0]) < 0) {
+    if (audit(call, "socket.connect", call->args[0]) < 0) {
         return NULL;
     }
     if (connect(call->fd, &address->any, address->length) == 0) {
@@ -283,7 +348,7 @@ const HLSocketOperation hl_recv_into_operation = {offsetof(HLNames, recv_into), 
 const HLSocketOperation hl_recvfrom_operation = {offsetof(HLNames, recvfrom), HL_READ, NULL,
                                                  attempt_recvfrom};
 const HLSocketOperation hl_recvfrom_into_operation = {offsetof(HLNames, recvfrom_into), HL_READ,
-                                                      NULL, attempt_recvfrom};
+                                                      NULL, attempt_recvfrom_into};
 const HLSocketOperation hl_sendall_operation = {offsetof(HLNames, send), HL_WRITE, takes_sendall,
                                                 attempt_sendall};
 const HLSocketOperation hl_sendto_operation = {offsetof(HLNames, sendto), HL_WRITE, NULL,

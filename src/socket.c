@@ -17,7 +17,9 @@ static const struct {
 } stood_in_for[] = {
     {offsetof(HLNames, recv), 0},
     {offsetof(HLNames, recv_into), 0},
+    {offsetof(HLNames, recvfrom), 0},
     {offsetof(HLNames, send), 0},
+    {offsetof(HLNames, sendto), 0},
     {offsetof(HLNames, connect), 0},
     {offsetof(HLNames, getsockname), 0},
     {offsetof(HLNames, getpeername), 0},

@@ -14,6 +14,15 @@ def nonblocking(*sockets):
     return sockets
 
 
+def has_ipv6():
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
 def stream_pair():
     return nonblocking(*socket.socketpair())
 

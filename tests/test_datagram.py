@@ -11,18 +11,10 @@ import weakref
 
 import pytest
 from datagrams import Echo, Recorder, drain, lost, on_both, plain, udp, unix_pair
+from sockets import has_ipv6
 from support import HOTLOOP, outcome, until
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="abstract names are of Linux")
-
-
-def has_ipv6():
-    try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
-            sock.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
 
 
 # -- to and fro --------------------------------------------------------------
